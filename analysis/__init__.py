@@ -1,0 +1,1 @@
+"""Numbers only: metrics, intervals, records, ranking. Imports neither torch nor Ray."""

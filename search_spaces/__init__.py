@@ -1,0 +1,1 @@
+"""What may be tried: named spaces and recipes, composed from components."""

@@ -1,0 +1,1 @@
+"""One trial: typed config, data, components, training loop, Ray trainable. Runs without Ray."""

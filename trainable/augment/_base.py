@@ -1,0 +1,103 @@
+"""Four kinds of augmentation, each in the form in which a whole batch of them costs least.
+
+Geometry becomes one affine matrix per image, colour one 3x4 matrix per image, masks one product; the
+pipeline (`trainable/data/batches.py`) composes each kind and touches the pixels once a kind.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from trainable.component import Component
+from trainable.registry import Registry
+
+Flips = Literal["none", "h", "v", "hv", "dihedral"]
+"""Which mirrorings leave a class what it is: none, horizontal, vertical, both, or those and right angles."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What an operation may know of the batch that it draws for.
+
+    Attributes:
+        batch_size: B.
+        height: Image height in pixels.
+        width: Image width in pixels.
+        flips: The mirrorings that the data allow.
+        generator: The only source of randomness; it lives on `device`.
+        device: Where the batch is.
+        rarity: How rare each image's class is, `(B,)` in [0, 1]: 0 for the largest class, 1 for the
+            smallest, linear in the logarithm of the count.
+        epoch_fraction: Share of training done, in [0, 1).
+    """
+
+    batch_size: int
+    height: int
+    width: int
+    flips: Flips
+    generator: torch.Generator
+    device: torch.device
+    rarity: Tensor
+    epoch_fraction: float
+
+    def uniform(self, low: float = 0.0, high: float = 1.0, *shape: int) -> Tensor:
+        """Return `(B, *shape)` uniform values in [low, high)."""
+        unit = torch.rand((self.batch_size, *shape), generator=self.generator, device=self.device)
+        return low + (high - low) * unit
+
+    def chance(self, p: float | Tensor) -> Tensor:
+        """Return `(B,)` booleans, each true with probability `p`."""
+        return self.uniform() < p
+
+
+class AugmentOp(Component, ABC):
+    """Config of one augmentation; the subclass's kind says how the pipeline applies it."""
+
+    name: str
+
+
+class Geometry(AugmentOp):
+    """Moves pixels."""
+
+    @abstractmethod
+    def matrix(self, draw: Draw) -> Tensor:
+        """Return `(B, 3, 3)` homogeneous matrices from output to input coordinates.
+
+        Coordinates are in *pixels* about the image's centre, x to the right and y down, so that a
+        rotation stays one where height and width differ. What falls outside is filled with zeros
+        after the channel mean was subtracted, so with the mean.
+        """
+
+
+class Colour(AugmentOp):
+    """Changes each pixel by one affine map of its channels."""
+
+    @abstractmethod
+    def matrix(self, draw: Draw, channels: int) -> Tensor:
+        """Return `(B, channels, channels + 1)` maps of values in [0, 1]; the last column is added."""
+
+
+class ImageOp(AugmentOp):
+    """Anything else that is done to pixels in [0, 1], batched (posterise, equalise, AugMix …)."""
+
+    @abstractmethod
+    def apply(self, images: Tensor, draw: Draw) -> Tensor:
+        """Return `(B, C, H, W)` images in [0, 1] from such images."""
+
+
+class Mask(AugmentOp):
+    """Blanks out parts of an image: what it hides becomes zero after normalisation."""
+
+    @abstractmethod
+    def keep(self, draw: Draw) -> Tensor:
+        """Return `(B, 1, H, W)` booleans, false where the image is hidden."""
+
+
+AUGMENT: Registry[AugmentOp] = Registry("augment", AugmentOp)
+
+__all__ = ["AUGMENT", "AugmentOp", "Colour", "Draw", "Flips", "Geometry", "ImageOp", "Mask"]

@@ -1,0 +1,137 @@
+"""One trial, wholly described: frozen, typed, unknown keys refused; made once at the edge and passed down."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import Field, model_validator
+
+from analysis.errors import UsageError
+from trainable.augment import AUGMENT, AugmentOp, Flips
+from trainable.averaging import AVERAGING, Averaging
+from trainable.backbones import Backbone
+from trainable.class_weights import CLASS_WEIGHTS, ClassWeights
+from trainable.component import Choices, Frozen, validated
+from trainable.losses import LOSSES, Loss
+from trainable.mixing import MIXING, Mixing
+from trainable.optimizers import OPTIMIZERS, Optimizer
+from trainable.samplers import SAMPLERS, BatchSampler
+from trainable.schedules import SCHEDULES, Schedule
+
+Resize = Literal["pad", "stretch", "crop", "keep-scale"]
+
+
+class DataConfig(Frozen):
+    """How images are brought to one size; decided for a whole search, recorded with each trial."""
+
+    image_size: tuple[Annotated[int, Field(ge=4, le=4096)], Annotated[int, Field(ge=4, le=4096)]] | None = (
+        None
+    )
+    """Height and width in pixels; None takes the data's own (the median size where it varies)."""
+    resize: Resize = "pad"
+    flips: Flips = "h"
+    """Mirrorings that leave a class what it is; augmentation and test-time augmentation share them."""
+
+
+class EarlyStopping(Frozen):
+    """Stop when the validation metric has not risen by `min_delta` for `patience` epochs."""
+
+    patience: Annotated[int, Field(ge=1)] = 5
+    min_delta: Annotated[float, Field(ge=0.0)] = 1e-4
+
+
+class TrainingConfig(Frozen):
+    """How a step is taken."""
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """`auto` picks once per trial and records what it picked; fp16 trains with a gradient scaler."""
+    accumulate: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Micro-batches a step: each batch is cut into this many forward and backward passes."""
+    clip_norm: Annotated[float, Field(gt=0.0)] | None = None
+    """Largest global L2 norm of the gradient; None does not clip."""
+    early_stopping: EarlyStopping | None = None
+
+
+class TrialConfig(Frozen):
+    """Everything that decides what a trial trains, but for the images themselves."""
+
+    name: str = ""
+    """A label for people; no part of the fingerprint."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Fixes initialisation, order and augmentation; no part of the fingerprint."""
+    allow: tuple[str, ...] = ()
+    """Rules that this configuration may break (see `trainable/rules.py`); no part of the fingerprint."""
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
+    batch_size: Annotated[int, Field(ge=1, le=65_536), Choices((64, 128, 256))] = 128
+    select: Literal["best", "last"] = "best"
+    """The epoch whose weights and predictions are the trial's: the best on validation, or the last."""
+    data: DataConfig = DataConfig()
+    backbone: Backbone = Backbone()
+    loss: Annotated[Loss, LOSSES] = LOSSES.parse("cross_entropy")
+    class_weights: Annotated[ClassWeights, CLASS_WEIGHTS] = CLASS_WEIGHTS.parse("none")
+    sampler: Annotated[BatchSampler, SAMPLERS] = SAMPLERS.parse("natural")
+    optimizer: Annotated[Optimizer, OPTIMIZERS] = OPTIMIZERS.parse("sgd")
+    schedule: Annotated[Schedule, SCHEDULES] = SCHEDULES.parse("constant")
+    averaging: Annotated[Averaging, AVERAGING] = AVERAGING.parse("none")
+    augment: tuple[Annotated[AugmentOp, AUGMENT], ...] = ()
+    """Operations by name, each at most once; their order does not matter (geometry, colour, masks)."""
+    mixing: Annotated[Mixing, MIXING] = MIXING.parse("none")
+    training: TrainingConfig = TrainingConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrialConfig:
+        names = [op.name for op in self.augment]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise UsageError(f"augment: each operation stands at most once, got '{twice[0]}' twice")
+        if self.training.accumulate > self.batch_size:
+            raise UsageError(
+                "training.accumulate: a batch is cut into at most batch_size parts, "
+                f"got {self.training.accumulate} for a batch of {self.batch_size}"
+            )
+        from trainable.rules import check_rules
+
+        check_rules(self)
+        return self
+
+    def fingerprint(self) -> str:
+        """Return 16 hex digits that equal configurations share; seed, name and `allow` do not count."""
+        counted = self.model_dump(mode="json", exclude={"seed", "name", "allow"})
+        counted["augment"] = sorted(counted["augment"], key=lambda op: op["name"])
+        return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:16]
+
+    def to_yaml(self) -> str:
+        """Return the configuration as YAML that `from_yaml` reads back unchanged."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+    @classmethod
+    def from_yaml(cls, text: str, where: str = "config") -> TrialConfig:
+        """Return the configuration that `text` holds.
+
+        Raises:
+            UsageError: If it is no YAML mapping, wants to run code, or breaks a law.
+        """
+        try:
+            data = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            problem = str(error).replace("\n", " ")[:200]
+            raise UsageError(f"{where}: must be plain YAML: {problem}") from None
+        if not isinstance(data, dict):
+            raise UsageError(f"{where}: must be a mapping of keys to values, got {type(data).__name__}")
+        return validated(cls, data, where)
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> TrialConfig:
+        """Return the configuration in a YAML or JSON file."""
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"cannot read configuration {path}: {error}") from None
+        return cls.from_yaml(text, str(path))
+
+
+__all__ = ["DataConfig", "EarlyStopping", "Resize", "TrainingConfig", "TrialConfig"]
