@@ -1,4 +1,4 @@
-"""What every component is: a frozen config that says what it is, what may be searched, and how to build it."""
+"""What every component is: a frozen config that says what it is and what of it may be searched."""
 
 from __future__ import annotations
 
@@ -18,11 +18,17 @@ class Suggester(Protocol):
 
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float: ...
+    ) -> float:
+        """As `optuna.Trial.suggest_float`."""
+        ...
 
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int: ...
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        """As `optuna.Trial.suggest_int`."""
+        ...
 
-    def suggest_categorical(self, name: str, choices: Sequence[Scalar]) -> Scalar: ...
+    def suggest_categorical(self, name: str, choices: Sequence[Scalar]) -> Scalar:
+        """As `optuna.Trial.suggest_categorical`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -88,9 +94,7 @@ class Component(Frozen):
         }
 
     @classmethod
-    def suggest(
-        cls, trial: Suggester, prefix: str, dimensions: Mapping[str, Dimension] | None = None
-    ) -> Self:
+    def suggest(cls, trial: Suggester, prefix: str, dimensions: Mapping[str, Dimension] | None = None) -> Self:
         """Draw each searched field from `trial` under `{prefix}.{field}`; the others keep their defaults.
 
         Args:

@@ -28,9 +28,7 @@ Resize = Literal["pad", "stretch", "crop", "keep-scale"]
 class DataConfig(Frozen):
     """How images are brought to one size; decided for a whole search, recorded with each trial."""
 
-    image_size: tuple[Annotated[int, Field(ge=4, le=4096)], Annotated[int, Field(ge=4, le=4096)]] | None = (
-        None
-    )
+    image_size: tuple[Annotated[int, Field(ge=4, le=4096)], Annotated[int, Field(ge=4, le=4096)]] | None = None
     """Height and width in pixels; None takes the data's own (the median size where it varies)."""
     resize: Resize = "pad"
     flips: Flips = "h"

@@ -87,12 +87,8 @@ class Registry(Generic[C]):
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(
             self.parse,
-            serialization=core_schema.plain_serializer_function_ser_schema(
-                lambda c: c.model_dump(mode="json")
-            ),
+            serialization=core_schema.plain_serializer_function_ser_schema(lambda c: c.model_dump(mode="json")),
         )
 
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {"oneOf": [member.model_json_schema() for member in self]}

@@ -29,9 +29,7 @@ class Backbone(Component):
     drop_path_rate: Annotated[float, Field(ge=0.0, lt=1.0), Range(0.0, 0.3)] = 0.0
 
 
-def build_backbone(
-    config: Backbone, num_classes: int, image_size: tuple[int, int], channels: int
-) -> nn.Module:
+def build_backbone(config: Backbone, num_classes: int, image_size: tuple[int, int], channels: int) -> nn.Module:
     """Return the network of `config`: images `(B, channels, H, W)` to logits `(B, num_classes)`.
 
     Raises:
