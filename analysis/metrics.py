@@ -152,41 +152,41 @@ class Metrics:
     per_class_f1: tuple[float | None, ...]
     absent_classes: tuple[int, ...]
 
+    @classmethod
+    def from_confusion(cls, confusion: ArrayLike, train_class_counts: ArrayLike | None = None) -> Metrics:
+        """Return every score of one confusion matrix.
+
+        Args:
+            confusion: `(C, C)`, rows are targets.
+            train_class_counts: Training images of each class, `(C,)`; without them the groups are None.
+
+        Raises:
+            ValueError: If the matrix holds no image, or the shapes do not fit.
+        """
+        matrix = np.asarray(confusion)
+        if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+            raise ValueError(f"a confusion matrix must be square, got shape {matrix.shape}")
+        counts = ClassCounts.of(matrix)
+        present = counts.present
+        if not present.any():
+            raise ValueError("metrics need at least one image, got an empty confusion matrix")
+        f1 = counts.f1()
+        return cls(
+            macro_f1=float(macro_f1(counts)),
+            accuracy=float(accuracy(counts)),
+            weighted_f1=float(weighted_f1(counts)),
+            balanced_accuracy=float(balanced_accuracy(counts)),
+            f1_std=float(f1[present].std()),
+            **_group_f1(f1, present, train_class_counts),
+            per_class_precision=_or_none(counts.precision()),
+            per_class_recall=_or_none(counts.recall()),
+            per_class_f1=_or_none(f1),
+            absent_classes=tuple(int(label) for label in np.flatnonzero(~present)),
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain numbers, lists and None, fit for JSON."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-
-
-def metrics_of(confusion: ArrayLike, train_class_counts: ArrayLike | None = None) -> Metrics:
-    """Return every score of one confusion matrix.
-
-    Args:
-        confusion: `(C, C)`, rows are targets.
-        train_class_counts: Training images of each class, `(C,)`; without them the groups are None.
-
-    Raises:
-        ValueError: If the matrix holds no image, or the shapes do not fit.
-    """
-    matrix = np.asarray(confusion)
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-        raise ValueError(f"a confusion matrix must be square, got shape {matrix.shape}")
-    counts = ClassCounts.of(matrix)
-    present = counts.present
-    if not present.any():
-        raise ValueError("metrics need at least one image, got an empty confusion matrix")
-    f1 = counts.f1()
-    return Metrics(
-        macro_f1=float(macro_f1(counts)),
-        accuracy=float(accuracy(counts)),
-        weighted_f1=float(weighted_f1(counts)),
-        balanced_accuracy=float(balanced_accuracy(counts)),
-        f1_std=float(f1[present].std()),
-        **_group_f1(f1, present, train_class_counts),
-        per_class_precision=_or_none(counts.precision()),
-        per_class_recall=_or_none(counts.recall()),
-        per_class_f1=_or_none(f1),
-        absent_classes=tuple(int(label) for label in np.flatnonzero(~present)),
-    )
 
 
 def _group_f1(
