@@ -11,6 +11,7 @@ from sklearn import metrics as sk
 
 from analysis.metrics import SCORES, ClassCounts, Metrics, confusion_matrix, macro_f1
 
+of = Metrics.from_confusion
 LONG_TAIL = np.array([1000, 500, 101, 100, 20, 19, 1, 0])
 
 
@@ -27,7 +28,7 @@ def labels(seed: int, num_images: int, num_classes: int, skill: float) -> tuple[
 def test_every_score_equals_scikit_learn(seed: int, skill: float) -> None:
     targets, predictions = labels(seed, 300, 9, skill)
     present = np.unique(targets)
-    ours = Metrics.from_confusion(confusion_matrix(targets, predictions, 9))
+    ours = of(confusion_matrix(targets, predictions, 9))
 
     def theirs(score: str, average: str | None) -> np.ndarray:
         function = getattr(sk, score)
@@ -52,7 +53,7 @@ def test_confusion_matrix_equals_scikit_learn() -> None:
 def test_worked_by_hand_with_an_absent_and_a_single_image_class() -> None:
     """Class 0: 3 of 4, one taken for 2 (absent). Class 1: its only image right. 3: all wrong."""
     confusion = [[3, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0], [2, 0, 0, 0]]
-    got = Metrics.from_confusion(confusion, [200, 50, 10, 5])
+    got = of(confusion, [200, 50, 10, 5])
     f1_0 = 2 * 3 / (4 + 5)
     assert got.per_class_f1 == pytest.approx((f1_0, 1.0, None, 0.0))
     assert got.macro_f1 == pytest.approx((f1_0 + 1.0 + 0.0) / 3)
@@ -66,13 +67,13 @@ def test_worked_by_hand_with_an_absent_and_a_single_image_class() -> None:
 
 def test_macro_is_not_micro() -> None:
     """A net that always says the common class: micro-F1 is 0.99, macro-F1 under 0.5."""
-    got = Metrics.from_confusion([[99, 0], [1, 0]])
+    got = of([[99, 0], [1, 0]])
     assert got.accuracy == 0.99
     assert got.macro_f1 == pytest.approx(198 / 199 / 2)
 
 
 def test_all_wrong_is_zero_and_not_nan() -> None:
-    got = Metrics.from_confusion([[0, 5], [3, 0]])
+    got = of([[0, 5], [3, 0]])
     assert (got.macro_f1, got.accuracy, got.weighted_f1, got.balanced_accuracy) == (0, 0, 0, 0)
 
 
@@ -81,7 +82,7 @@ def test_group_borders() -> None:
     confusion = np.diag([1, 1, 1, 1, 1, 1, 1, 0])
     confusion[[0, 3, 5], [0, 3, 5]] = 0
     confusion[[0, 3, 5], 7] = 1
-    got = Metrics.from_confusion(confusion, LONG_TAIL)
+    got = of(confusion, LONG_TAIL)
     assert got.head_f1 == pytest.approx(2 / 3)
     assert got.medium_f1 == pytest.approx(1 / 2)
     assert got.tail_f1 == pytest.approx(1 / 2)
@@ -89,14 +90,14 @@ def test_group_borders() -> None:
 
 
 def test_empty_groups_are_none_and_json_takes_them() -> None:
-    got = Metrics.from_confusion(np.eye(3), [5, 5, 5])
+    got = of(np.eye(3), [5, 5, 5])
     assert (got.head_f1, got.medium_f1, got.tail_f1) == (None, None, 1.0)
     assert json.loads(json.dumps(got.to_dict(), allow_nan=False))["head_f1"] is None
-    assert Metrics.from_confusion(np.eye(3)).tail_f1 is None
+    assert of(np.eye(3)).tail_f1 is None
 
 
 def test_equally_small_classes_count_together() -> None:
-    assert Metrics.from_confusion([[0, 1, 0], [0, 1, 0], [0, 0, 2]], [1, 1, 9]).smallest_class_f1 == pytest.approx(1 / 3)
+    assert of([[0, 1, 0], [0, 1, 0], [0, 0, 2]], [1, 1, 9]).smallest_class_f1 == pytest.approx(1 / 3)
 
 
 matrices = hnp.arrays(np.int64, st.integers(1, 6).map(lambda c: (c, c)), elements=st.integers(0, 20))
@@ -108,7 +109,7 @@ def test_the_order_of_classes_does_not_matter(matrix: np.ndarray, random) -> Non
     order = list(range(len(matrix)))
     random.shuffle(order)
     train = np.arange(len(matrix)) // 2 * 30
-    one, other = Metrics.from_confusion(matrix, train), Metrics.from_confusion(matrix[np.ix_(order, order)], train[order])
+    one, other = of(matrix, train), of(matrix[np.ix_(order, order)], train[order])
     for key in (*SCORES, "f1_std", "smallest_class_f1", "tail_f1"):
         assert getattr(one, key) == pytest.approx(getattr(other, key))
     assert all(0 <= getattr(one, name) <= 1 for name in SCORES)
@@ -120,14 +121,14 @@ def test_a_stack_gives_what_each_matrix_gives(stack: np.ndarray) -> None:
     stack[..., 0, 0] += 1
     for name, score in SCORES.items():
         together = score(ClassCounts.of(stack))
-        alone = [[getattr(Metrics.from_confusion(matrix), name) for matrix in row] for row in stack]
+        alone = [[getattr(of(matrix), name) for matrix in row] for row in stack]
         assert together == pytest.approx(np.array(alone))
 
 
 def test_no_image_at_all() -> None:
     assert np.isnan(macro_f1(ClassCounts.of(np.zeros((2, 3, 3))))).all()
     with pytest.raises(ValueError, match="at least one image"):
-        Metrics.from_confusion(np.zeros((3, 3)))
+        of(np.zeros((3, 3)))
 
 
 @pytest.mark.parametrize(
@@ -141,6 +142,6 @@ def test_illegal_labels_are_refused(targets: list[int], predictions: list[int], 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="square"):
-        Metrics.from_confusion(np.zeros((2, 3)))
+        of(np.zeros((2, 3)))
     with pytest.raises(ValueError, match="one count a class"):
-        Metrics.from_confusion(np.eye(3), [1, 2])
+        of(np.eye(3), [1, 2])

@@ -1,0 +1,110 @@
+"""Files that are there whole or not at all, and that only the newest attempt at a trial may write."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.errors import TailtuneError
+
+
+class Superseded(TailtuneError):
+    """Another attempt has claimed the record; this one must stop and may write nothing more."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An attempt's right to write into a folder, kept as the attempt's id in the folder's file `attempt`.
+
+    Attributes:
+        folder: The record.
+        attempt: The id, not empty.
+    """
+
+    folder: Path
+    attempt: str
+
+    def take(self) -> None:
+        """Make this the only attempt that may write, and clear away what killed writers left.
+
+        Raises:
+            TailtuneError: If the folder cannot be made or written.
+        """
+        assert self.attempt, "an attempt's id must not be empty"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with (self.folder / "attempt").open("a+", encoding="utf-8") as file:
+                _lock(file.fileno(), fcntl.LOCK_EX)
+                file.seek(0)
+                file.truncate()
+                file.write(self.attempt)
+                file.flush()
+                for leftover in self.folder.rglob(".*.tmp"):
+                    leftover.unlink(missing_ok=True)
+        except OSError as error:
+            raise write_error(self.folder / "attempt", error) from None
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the claim from being taken by another while the block runs.
+
+        Raises:
+            Superseded: If another attempt has it, or nobody has.
+        """
+        try:
+            file = (self.folder / "attempt").open("r", encoding="utf-8")
+        except FileNotFoundError:
+            raise Superseded(f"{self.folder} must be claimed before attempt '{self.attempt}' writes") from None
+        with file:
+            _lock(file.fileno(), fcntl.LOCK_SH)
+            holder = file.read()
+            if holder != self.attempt:
+                raise Superseded(f"{self.folder} belongs to attempt '{holder}' now, not to '{self.attempt}'")
+            yield
+
+
+def write_atomic(path: Path, content: bytes, *, claim: Claim | None = None, durable: bool = False) -> None:
+    """Write `content` to `path`: whoever reads it at any moment finds the former content or all of the new.
+
+    Args:
+        path: The file; its folder is made where it is missing.
+        content: All of it.
+        claim: Must still be held at the moment of renaming; None asks nobody.
+        durable: Also wait for the disk, so that it outlives a power failure. A kill needs no such thing.
+
+    Raises:
+        Superseded: If another attempt holds the claim.
+        TailtuneError: If the disk is full, or the folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as file:
+            file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        with claim.held() if claim else contextlib.nullcontext():
+            temporary.replace(path)
+    except OSError as error:
+        raise write_error(path, error) from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_error(path: Path, error: OSError) -> TailtuneError:
+    """Return the error for a file that cannot be written."""
+    reason = (error.strerror or str(error)).lower()
+    return TailtuneError(f"cannot write {path}: {reason}", "free space or choose a --home that can be written")
+
+
+def _lock(descriptor: int, kind: int) -> None:
+    """Lock the open file until it is closed; a network disk without locks leaves a gap of microseconds."""
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, kind)
