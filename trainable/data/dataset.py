@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,7 @@ class ImageDataset:
         groups: `(N,)` int64 group of each image, or None where each is its own.
         source: What the user named: a path, or a built-in's name.
         skipped: Path and reason of each file that was left out.
+        notes: What loading changed or could not promise, one sentence each.
     """
 
     images: NDArray[np.uint8]
@@ -50,6 +51,7 @@ class ImageDataset:
     paths: tuple[str, ...] = ()
     groups: NDArray[np.int64] | None = None
     skipped: tuple[tuple[str, str], ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -70,3 +72,7 @@ class ImageDataset:
         """Return images per class, `(C,)`, of all images or of those at `positions`."""
         labels = self.labels if positions is None else self.labels[positions]
         return np.bincount(labels, minlength=self.num_classes)
+
+    def with_images(self, images: NDArray[np.uint8]) -> ImageDataset:
+        """Return the same dataset over another array, for example one that several processes map."""
+        return replace(self, images=images)

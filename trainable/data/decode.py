@@ -1,0 +1,163 @@
+"""One image, as a viewer shows it, brought to one size as 8-bit grey or colour."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+if TYPE_CHECKING:  # this module runs in many processes, and torch takes seconds to import
+    from trainable.config import Resize
+
+MAX_PIXELS = 89_478_485
+"""Larger images are refused as decompression bombs (Pillow's own bound: 256 MB of colour)."""
+
+
+def decode_image(
+    source: Path | str | BinaryIO, *, image_size: tuple[int, int], resize: Resize, channels: int
+) -> NDArray[np.uint8]:
+    """Return one image file as `(H, W, channels)` uint8.
+
+    Turned as its EXIF tag says, the first frame where it moves, transparency on white, 16 bits cut to 8,
+    palettes and CMYK as colour.
+
+    Args:
+        source: Path or opened file.
+        image_size: Height and width.
+        resize: See `fit`.
+        channels: 1 for grey, 3 for colour.
+
+    Raises:
+        OSError, ValueError, SyntaxError, Image.DecompressionBombError: If it is no image that can be shown.
+    """
+    with strict_pillow():
+        return fit(open_image(source, image_size), image_size, resize, channels)
+
+
+@contextmanager
+def strict_pillow() -> Iterator[None]:
+    """Make Pillow refuse decompression bombs, and keep its other warnings about odd files quiet."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def open_image(source: Path | str | BinaryIO, image_size: tuple[int, int] | None = None) -> Image.Image:
+    """Return the loaded image in mode L or RGB, as a viewer shows it.
+
+    Args:
+        source: Path or opened file.
+        image_size: Height and width that are wanted; a JPEG is then decoded at a half, a quarter or an eighth
+            of its size where that is still twice as large.
+    """
+    with Image.open(source) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels exceed {MAX_PIXELS}")
+        if image_size is not None and image.format == "JPEG":
+            side = 2 * max(image_size)
+            image.draft(None, (side, side))
+        upright = (
+            image if image.format == "JPEG" and "exif" not in image.info else ImageOps.exif_transpose(image)
+        )
+        return _as_shown(upright)
+
+
+def _as_shown(image: Image.Image) -> Image.Image:
+    """Return `image` in mode L or RGB."""
+    mode = image.mode
+    if mode in ("L", "RGB") and "transparency" not in image.info:
+        image.load()
+        return image
+    if mode == "1":
+        return image.convert("L")
+    if mode.startswith("I") or mode == "F":
+        return _from_deep(image)
+    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        clear = image.convert("RGBA")
+        shown = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
+        return shown.convert("L" if mode in ("L", "LA", "La") else "RGB")
+    return image.convert("RGB")
+
+
+def _from_deep(image: Image.Image) -> Image.Image:
+    """Return a grey image of 16 or 32 bits a pixel with 8: the high byte, or floats of [0, 1] stretched."""
+    pixels = np.asarray(image)
+    if image.mode == "F":
+        top = 255.0 if float(np.nanmax(pixels)) <= 1.0 else 1.0
+        return Image.fromarray(np.nan_to_num(pixels * top).clip(0, 255).astype(np.uint8))
+    deep = image.mode.startswith("I;16") or int(pixels.max()) > 255
+    return Image.fromarray((pixels >> 8 if deep else pixels).clip(0, 255).astype(np.uint8))
+
+
+def is_grey(image: Image.Image) -> bool:
+    """Whether an image in mode L or RGB has no colour in any pixel."""
+    if image.mode == "L":
+        return True
+    pixels = np.asarray(image)
+    return bool((pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all())
+
+
+def fit(image: Image.Image, image_size: tuple[int, int], resize: Resize, channels: int) -> NDArray[np.uint8]:
+    """Return an image in mode L or RGB as `(H, W, channels)` uint8.
+
+    Args:
+        image: Of any size.
+        image_size: H and W.
+        resize: `stretch` changes the aspect; `pad` keeps it and fills up with the median of the image's border;
+            `crop` keeps it and cuts what stands over; `keep-scale` never enlarges, so that an object's
+            size stays a signal: it fills up as `pad` does, and shrinks only what would not fit.
+        channels: 1 or 3.
+    """
+    mode = "L" if channels == 1 else "RGB"
+    if image.mode != mode:
+        image = image.convert(mode)
+    height, width = image_size
+    if image.size == (width, height):
+        return np.asarray(image).reshape(height, width, channels)
+    if resize == "stretch":
+        scaled = _scaled(image, (width, height))
+    elif resize == "crop":
+        scaled = _scaled(image, (width, height), _centre_box(image.size, (width, height)))
+    else:
+        return _padded(image, image_size, channels, enlarge=resize == "pad")
+    return np.asarray(scaled).reshape(height, width, channels)
+
+
+def _scaled(
+    image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float] | None = None
+) -> Image.Image:
+    return image.resize(size, Image.Resampling.BILINEAR, box=box, reducing_gap=3.0)
+
+
+def _centre_box(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Return the largest centred box in `size` that has the aspect of `wanted` (width, height)."""
+    scale = min(size[0] / wanted[0], size[1] / wanted[1])
+    across, down = wanted[0] * scale, wanted[1] * scale
+    left, top = (size[0] - across) / 2, (size[1] - down) / 2
+    return left, top, min(left + across, size[0]), min(top + down, size[1])
+
+
+def _padded(
+    image: Image.Image, image_size: tuple[int, int], channels: int, *, enlarge: bool
+) -> NDArray[np.uint8]:
+    height, width = image_size
+    scale = min(width / image.width, height / image.height)
+    if scale < 1 or enlarge:
+        across = min(width, max(1, round(image.width * scale)))
+        down = min(height, max(1, round(image.height * scale)))
+        image = _scaled(image, (across, down))
+    pixels = np.asarray(image).reshape(image.height, image.width, channels)
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    border.sort(axis=0)
+    canvas = np.empty((height, width, channels), dtype=np.uint8)
+    canvas[:] = border[len(border) // 2]
+    top, left = (height - image.height) // 2, (width - image.width) // 2
+    canvas[top : top + image.height, left : left + image.width] = pixels
+    return canvas

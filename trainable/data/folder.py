@@ -1,0 +1,125 @@
+"""A folder with a folder per class, with `train/`, `val/`, `test/` above them or not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from analysis.errors import TailtuneError
+from trainable.data.listing import SPLIT_CODES, TRAIN, UNASSIGNED, Listing, encode_labels
+
+LAYOUT = "expected a folder per class, with or without train/, val/ and test/ above them"
+
+
+@cache
+def image_extensions() -> frozenset[str]:
+    """Return the file name endings that Pillow can open, with the dot, in lower case."""
+    known = Image.registered_extensions()
+    return frozenset(ending for ending, kind in known.items() if kind in Image.OPEN and kind not in _NO_IMAGES)
+
+
+_NO_IMAGES = frozenset({"PDF", "MPEG", "HDF5", "GRIB", "BUFR", "EPS"})
+"""Formats that Pillow registers but cannot read, or reads only with another program."""
+
+
+def stamp(status: os.stat_result) -> str:
+    """Return what changes when a file's content does: its size and time of change."""
+    return f"{status.st_size}:{status.st_mtime_ns}"
+
+
+def list_folder(root: Path, source: str) -> Listing:
+    """Return the images under `root`; a class is a folder, with all that lies below it.
+
+    Hidden files are passed over in silence, other files that are no images are named. A link to a
+    folder is followed, once.
+
+    Raises:
+        TailtuneError: If there are images, but no folders of classes.
+    """
+    parts = _parts(root)
+    names: list[str] = []
+    labels: list[str] = []
+    codes: list[int] = []
+    stamps: list[str] = []
+    skipped: list[tuple[str, str]] = []
+    notes = [] if len(parts) == 1 else _beside(root, [name for name, _ in parts])
+    for part, code in parts:
+        for entry in _sorted_entries(root / part):
+            if not entry.is_dir():
+                if not entry.name.startswith("."):
+                    skipped.append((f"{part}{entry.name}", "lies outside the class folders"))
+                continue
+            for name, status in _walk(Path(entry.path), f"{part}{entry.name}/", frozenset()):
+                if os.path.splitext(name)[1].lower() not in image_extensions():
+                    skipped.append((name, "is not an image file"))
+                    continue
+                names.append(name)
+                labels.append(entry.name)
+                codes.append(code)
+                stamps.append(stamp(status))
+    if not names and any(os.path.splitext(name)[1].lower() in image_extensions() for name, _ in skipped):
+        raise TailtuneError(f"{source}: images must lie in class folders, found them beside each other", LAYOUT)
+    numbers, class_names = encode_labels(labels)
+    return Listing(
+        kind="folder",
+        source=source,
+        root=root,
+        names=tuple(names),
+        labels=numbers,
+        class_names=class_names,
+        given_split=np.array(codes, dtype=np.int8),
+        stamps=tuple(stamps),
+        skipped=tuple(skipped),
+        notes=tuple(notes),
+    )
+
+
+def _parts(root: Path) -> list[tuple[str, int]]:
+    """Return prefix and split code of each part: one without prefix unless there is a `train/` of folders."""
+    named = [
+        (entry.name, SPLIT_CODES.get(entry.name.lower())) for entry in _sorted_entries(root) if entry.is_dir()
+    ]
+    parts = [(f"{name}/", code) for name, code in named if code is not None]
+    trained = [prefix for prefix, code in parts if code == TRAIN]
+    if any(entry.is_dir() for prefix in trained for entry in _sorted_entries(root / prefix)):
+        return parts
+    return [("", UNASSIGNED)]
+
+
+def _beside(root: Path, parts: list[str]) -> list[str]:
+    others = [e.name for e in _sorted_entries(root) if e.is_dir() and f"{e.name}/" not in parts]
+    return [f"folders beside train/ are not read: {', '.join(others)}"] if others else []
+
+
+def _sorted_entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            found = list(entries)
+    except OSError as error:
+        raise TailtuneError(
+            f"{folder}: must be readable, but {error.strerror}", "check its permissions"
+        ) from None
+    return sorted((e for e in found if not (e.is_dir() and e.name.startswith("."))), key=lambda e: e.name)
+
+
+def _walk(folder: Path, prefix: str, above: frozenset[tuple[int, int]]) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield name and status of each file below `folder`; `above` are the folders on the way, against loops."""
+    status = os.stat(folder)
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        return
+    for entry in _sorted_entries(folder):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", above | {here})
+        else:
+            try:
+                yield f"{prefix}{entry.name}", entry.stat()
+            except OSError:  # a link to nowhere: decoding names it
+                yield f"{prefix}{entry.name}", entry.stat(follow_symlinks=False)

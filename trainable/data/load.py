@@ -1,0 +1,249 @@
+"""From what the user names to decoded images with labels: one way for every kind of source."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from analysis.errors import TailtuneError, UsageError, unknown_name
+from trainable.data import builtin
+from trainable.data.cache import FORMAT, Rows, allocate, fingerprint, open_or_fill
+from trainable.data.dataset import ImageDataset
+from trainable.data.decode import fit
+from trainable.data.folder import list_folder
+from trainable.data.listing import Listing, check_classes
+from trainable.data.long_tail import cut_long_tail
+from trainable.data.manifest import list_manifest
+from trainable.data.npz import list_npz
+from trainable.data.rare import RareClasses, apply_rare_classes
+from trainable.data.reader import ColourFoundError, Geometry, Progress, decode_all, survey
+
+if TYPE_CHECKING:
+    from trainable.config import DataConfig
+
+MAX_BROKEN_SHARE = 0.25
+"""A larger share of broken files is taken for a mistake."""
+
+
+def load_dataset(
+    source: str,
+    *,
+    data: DataConfig,
+    cache_dir: Path,
+    group_by: str | None = None,
+    long_tail: float | None = None,
+    long_tail_seed: int = 0,
+    rare_classes: RareClasses | None = None,
+    allow_outside: bool = False,
+    verify_content: bool = False,
+    max_broken_share: float = MAX_BROKEN_SHARE,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> ImageDataset:
+    """Return the images that `source` names, decoded once into `cache_dir` and mapped from there.
+
+    Args:
+        source: A folder, a `.csv`, `.tsv` or `.parquet` manifest, an `.npz` file, or a built-in name.
+        data: Image size and resize policy.
+        cache_dir: Folder of decoded images, one folder a fingerprint.
+        group_by: Regular expression on each path relative to `source`; its groups (or the whole match), joined
+            with the class, name the images that stay together. What it does not match stands alone.
+        long_tail: Cut the training images to this imbalance ratio.
+        long_tail_seed: Chooses which stay.
+        rare_classes: Merge or drop classes below a count; None keeps all.
+        allow_outside: Let a manifest's paths leave its folder.
+        verify_content: Let the fingerprint depend on the files' bytes instead of size and time.
+        max_broken_share: Broken files above this share of all are an error.
+        workers: Decoding processes; None takes what this process may use.
+        progress: Called with (done, total) while images are decoded.
+
+    Raises:
+        UsageError: If `source` is nothing that is known, or `group_by` is no regular expression.
+        TailtuneError: If its images, labels or groups break a law, or the cache cannot be written.
+    """
+    listing = find_listing(source, cache_dir=cache_dir, allow_outside=allow_outside)
+    if group_by is not None:
+        listing = _grouped(listing, group_by)
+    check_classes(listing)
+    if long_tail is not None:
+        listing = cut_long_tail(listing, long_tail, long_tail_seed)
+    if rare_classes is not None:
+        listing = apply_rare_classes(listing, rare_classes)
+        check_classes(listing)
+    if verify_content:
+        listing = _with_content_stamps(listing)
+    key = fingerprint(
+        str(FORMAT), listing.kind, str(data.image_size), data.resize, *listing.stamps, "", *listing.names
+    )
+    cached = open_or_fill(cache_dir, key, lambda folder: _fill(folder, listing, data, workers, progress))
+    listing = _without_broken(listing, cached.broken, max_broken_share)
+    return _dataset(listing, cached.images, key)
+
+
+def find_listing(source: str, *, cache_dir: Path, allow_outside: bool = False) -> Listing:
+    """Return what `source` holds, before decoding.
+
+    Raises:
+        UsageError: If it is neither a folder nor a file of a known kind nor a built-in name.
+    """
+    found = builtin.find_builtin(source, cache_dir)
+    if found is not None:
+        return found
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return list_folder(path, source)
+    ending = path.suffix.lower()
+    if path.is_file() and ending == ".npz":
+        return list_npz(path, source)
+    if path.is_file() and ending in (".csv", ".tsv", ".txt", ".parquet"):
+        return list_manifest(path, source, allow_outside=allow_outside)
+    if path.is_file():
+        raise UsageError(
+            f"data must be a folder, .csv, .tsv, .parquet or .npz file or a built-in name, got '{source}'"
+        )
+    if "/" in source or path.suffix:
+        raise TailtuneError(
+            f"no folder or file '{source}'", "check the path, or name a built-in: " + ", ".join(builtin.NAMES)
+        )
+    raise unknown_name("folder, file or built-in data set", source, builtin.NAMES)
+
+
+def _grouped(listing: Listing, pattern: str) -> Listing:
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise UsageError(f"--group-by must be a regular expression, got '{pattern}' ({error})") from None
+    matches = [expression.search(name) for name in listing.names]
+    keys = ["" if m is None else "\0".join(g or "" for g in (m.groups() or (m[0],))) for m in matches]
+    missed = sum(m is None for m in matches)
+    if missed == len(matches):
+        raise UsageError(
+            f"--group-by must match paths below {listing.source}, but '{pattern}' matches none of {missed}",
+            f"the first of them is '{listing.names[0]}'" if listing.names else "",
+        )
+    note = (
+        (f"{missed} of {len(matches)} paths do not match '{pattern}'; each is a group of its own",)
+        if missed
+        else ()
+    )
+    return dataclasses.replace(listing, group_keys=tuple(keys), notes=listing.notes + note)
+
+
+def _with_content_stamps(listing: Listing) -> Listing:
+    if listing.read is not None:
+        return listing
+    stamps = []
+    for name in listing.names:
+        try:
+            with open(listing.root / name, "rb") as file:
+                stamps.append(hashlib.file_digest(file, "sha256").hexdigest())
+        except OSError as error:
+            stamps.append(str(error.strerror))
+    return dataclasses.replace(listing, stamps=tuple(stamps))
+
+
+def _fill(
+    folder: Path, listing: Listing, data: DataConfig, workers: int | None, progress: Progress | None
+) -> Rows:
+    if listing.read is not None:
+        assert listing.rows is not None
+        _fill_from_array(folder / "images.npy", listing.read(), listing.rows, data)
+        return []
+    paths = [listing.root / name for name in listing.names]
+    geometry = survey(paths, data.image_size, data.resize)
+    try:
+        broken = _decode(folder, paths, geometry, workers, progress)
+    except ColourFoundError:
+        broken = _decode(folder, paths, dataclasses.replace(geometry, channels=3), workers, progress)
+    if len(broken) == len(paths):
+        name, reason = listing.names[0], broken[0][1]
+        raise TailtuneError(
+            f"{listing.source}: must hold images that can be decoded, but all {len(paths)} files are broken",
+            f"the first, {name}: {reason}",
+        )
+    return broken
+
+
+def _decode(
+    folder: Path, paths: list[Path], geometry: Geometry, workers: int | None, progress: Progress | None
+) -> Rows:
+    images, log = folder / "images.npy", folder / "done.jsonl"
+    shape = (len(paths), *geometry.image_size, geometry.channels)
+    if not log.exists() or np.load(images, mmap_mode="r").shape != shape:
+        log.unlink(missing_ok=True)
+        allocate(images, shape)
+        log.touch()
+    broken = decode_all(images, log, paths, geometry, workers=workers, progress=progress)
+    log.unlink()
+    return broken
+
+
+def _fill_from_array(
+    target: Path, images: NDArray[np.uint8], rows: NDArray[np.int64], data: DataConfig
+) -> None:
+    """Write `rows` of `images` `(N', H, W[, C])`, fitted to the wanted size, grey where all of them are."""
+    if images.ndim == 3:
+        images = images[..., None]
+    size = data.image_size or (max(4, images.shape[1]), max(4, images.shape[2]))
+    first = images[..., :1]
+    channels = 1 if images.shape[3] == 1 or bool((images == first).all()) else 3
+    out = allocate(target, (len(rows), *size, channels))
+    if size == images.shape[1:3]:
+        out[:] = images[rows][..., :channels]
+        return
+    for place, row in enumerate(rows.tolist()):
+        pixels = images[row]
+        image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+        out[place] = fit(image, size, data.resize, channels)
+
+
+def _without_broken(listing: Listing, broken: Rows, max_share: float) -> Listing:
+    if not broken:
+        return listing
+    named = tuple((listing.names[row], reason) for row, reason in broken)
+    share = len(broken) / len(listing)
+    if share > max_share:
+        raise TailtuneError(
+            f"{listing.source}: at most {max_share:.0%} of the images may be broken, but {len(broken)} of "
+            f"{len(listing)} are ({named[0][0]}: {named[0][1]})",
+            "repair or remove them",
+        )
+    before = listing.class_names
+    kept = listing.select(np.delete(np.arange(len(listing)), [row for row, _ in broken]))
+    lost = sorted({*before} - {*kept.class_names})
+    notes = (
+        (f"{len(lost)} classes have broken images only and are left out: {', '.join(lost)}",) if lost else ()
+    )
+    kept = dataclasses.replace(kept, skipped=kept.skipped + named, notes=kept.notes + notes)
+    check_classes(kept)
+    return kept
+
+
+def _dataset(listing: Listing, images: NDArray[np.uint8], key: str) -> ImageDataset:
+    groups = listing.groups()
+    meaning = fingerprint(
+        key,
+        *listing.class_names,
+        hashlib.sha256(listing.labels.tobytes()).hexdigest(),
+        hashlib.sha256(listing.given_split.tobytes()).hexdigest(),
+        "" if groups is None else hashlib.sha256(groups.tobytes()).hexdigest(),
+    )
+    return ImageDataset(
+        images=images,
+        labels=listing.labels,
+        class_names=listing.class_names,
+        fingerprint=meaning,
+        source=listing.source,
+        given_split=listing.given_split,
+        paths=listing.names,
+        groups=groups,
+        skipped=listing.skipped,
+        notes=listing.notes,
+    )

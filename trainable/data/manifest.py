@@ -1,0 +1,165 @@
+"""A CSV or Parquet manifest: `path,label[,split][,group]`, paths relative to the manifest's folder."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from analysis.errors import TailtuneError, unknown_name
+from trainable.data.folder import stamp
+from trainable.data.listing import SPLIT_CODES, UNASSIGNED, Listing, encode_labels
+
+Row = tuple[str, str, int, str]
+"""Path, label, split code, group."""
+
+
+def list_manifest(path: Path, source: str, *, allow_outside: bool = False) -> Listing:
+    """Return the images that a manifest names; a file that is absent is named and left out.
+
+    Args:
+        path: The manifest; comma, semicolon or tab between columns, UTF-8 or (where that fails) Latin-1.
+        source: What the user named.
+        allow_outside: Let paths be absolute or leave the manifest's folder.
+
+    Raises:
+        TailtuneError: If a column is missing, a split unknown, a path outside, or a path stands twice.
+    """
+    rows = sorted(_rows(_table(path, source), source))
+    notes: list[str] = []
+    kept: list[Row] = []
+    stamps: list[str] = []
+    skipped: list[tuple[str, str]] = []
+    for row in rows:
+        name = row[0]
+        _check_inside(name, source, allow_outside)
+        if kept and kept[-1][0] == name:
+            other = kept[-1][1]
+            raise TailtuneError(
+                f"{source}: a path must stand once, got '{name}' twice (labels '{other}', '{row[1]}')"
+            )
+        try:
+            status = os.stat(path.parent / name)
+        except OSError as error:
+            skipped.append((name, (error.strerror or "cannot be read").lower()))
+            continue
+        kept.append(row)
+        stamps.append(stamp(status))
+    if rows and not kept:
+        raise TailtuneError(
+            f"{source}: its images must exist, but none of {len(rows)} does, not '{rows[0][0]}' either",
+            "write paths relative to the manifest's folder",
+        )
+    labels, class_names = encode_labels([label for _, label, _, _ in kept])
+    groups = tuple(group for _, _, _, group in kept)
+    if any(groups):
+        notes += _spanning(kept)
+    return Listing(
+        kind="manifest",
+        source=source,
+        root=path.parent,
+        names=tuple(name for name, _, _, _ in kept),
+        labels=labels,
+        class_names=class_names,
+        given_split=np.array([code for _, _, code, _ in kept], dtype=np.int8),
+        stamps=tuple(stamps),
+        group_keys=groups if any(groups) else (),
+        skipped=tuple(skipped),
+        notes=tuple(notes),
+    )
+
+
+def _table(path: Path, source: str) -> list[dict[str, str]]:
+    """Return the rows as text by column name in lower case."""
+    if path.suffix.lower() == ".parquet":
+        return _parquet(path, source)
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise TailtuneError(f"{source}: must be readable, but {error.strerror}") from None
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = raw.decode("latin-1")
+    header = text.partition("\n")[0]
+    separator = max(",;\t", key=header.count)
+    try:
+        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
+    except csv.Error as error:
+        raise TailtuneError(f"{source}: must be a CSV table, but {error}") from None
+    lines = [line for line in lines if any(cell.strip() for cell in line)]
+    if not lines:
+        raise TailtuneError(
+            f"{source}: must hold a header and rows, got an empty file", "start it with `path,label`"
+        )
+    columns = [cell.strip().lower() for cell in lines[0]]
+    for number, line in enumerate(lines[1:], start=2):
+        if len(line) != len(columns):
+            raise TailtuneError(
+                f"{source}: each row must have the header's {len(columns)} cells, row {number} has {len(line)}",
+                "use one separator throughout, and quote cells that hold it",
+            )
+    return [dict(zip(columns, (cell.strip() for cell in line), strict=True)) for line in lines[1:]]
+
+
+def _parquet(path: Path, source: str) -> list[dict[str, str]]:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError:
+        raise TailtuneError(
+            f"{source}: Parquet needs the package pyarrow", "pip install pyarrow, or write CSV"
+        ) from None
+    try:
+        table = parquet.read_table(path)
+    except (OSError, ArrowException) as error:
+        raise TailtuneError(f"{source}: must be a Parquet table, but {str(error).splitlines()[0]}") from None
+    return [
+        {str(key).lower(): "" if value is None else str(value) for key, value in row.items()}
+        for row in table.to_pylist()
+    ]
+
+
+def _rows(table: list[dict[str, str]], source: str) -> list[Row]:
+    found = ", ".join(table[0]) if table else ""
+    missing = [column for column in ("path", "label") if table and column not in table[0]]
+    if missing:
+        raise TailtuneError(
+            f"{source}: needs the columns path and label, {missing[0]} is missing (found: {found})"[:300]
+        )
+    return [_row(row, number, source) for number, row in enumerate(table, start=2)]
+
+
+def _row(row: dict[str, str], number: int, source: str) -> Row:
+    path, label, split = row["path"].replace("\\", "/"), row["label"], row.get("split", "").lower()
+    if not path or not label:
+        raise TailtuneError(
+            f"{source}: each row needs a path and a label, row {number} has '{path}' and '{label}'"
+        )
+    if split and split not in SPLIT_CODES:
+        refused = unknown_name("split", split, SPLIT_CODES)
+        raise TailtuneError(f"{source}, row {number}: {refused.message}", refused.remedy)
+    return str(PurePosixPath(path)), label, SPLIT_CODES.get(split, UNASSIGNED), row.get("group", "")
+
+
+def _check_inside(name: str, source: str, allow_outside: bool) -> None:
+    leaves = name.startswith("/") or name[1:2] == ":" or ".." in PurePosixPath(name).parts
+    if leaves and not allow_outside:
+        raise TailtuneError(
+            f"{source}: paths must stay in the manifest's folder, got '{name}'",
+            "move the manifest above the images, or allow paths outside",
+        )
+
+
+def _spanning(rows: list[Row]) -> list[str]:
+    labels: dict[str, set[str]] = {}
+    for _, label, _, group in rows:
+        if group:
+            labels.setdefault(group, set()).add(label)
+    spanning = sorted(group for group, of in labels.items() if len(of) > 1)
+    if not spanning:
+        return []
+    listed = ", ".join(spanning[:10]) + (", …" if len(spanning) > 10 else "")
+    return [f"{len(spanning)} groups span several classes and are kept whole within each class only: {listed}"]

@@ -1,0 +1,184 @@
+"""Many image files into one array on disk, by several processes that each write their own rows."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from joblib import Parallel, cpu_count, delayed
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from analysis.errors import TailtuneError
+from trainable.data.decode import fit, is_grey, open_image, strict_pillow
+
+if TYPE_CHECKING:
+    from trainable.config import Resize
+
+Progress = Callable[[int, int], None]
+"""Called with images done and images in all."""
+
+CHUNK = 256
+"""Images a task: large enough to hide what a task costs, small enough for a progress bar."""
+FEW = 1024
+"""Below this starting processes costs more than they save."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How every image of a set is decoded: see `decode.decode_image`."""
+
+    image_size: tuple[int, int]
+    resize: Resize
+    channels: int
+
+
+class ColourFoundError(Exception):
+    """An image has colour, though the sample said that all are grey."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What became of the rows from `start` on: those that could not be decoded, with the reason."""
+
+    start: int
+    count: int
+    broken: tuple[tuple[int, str], ...]
+    coloured: bool = False
+
+
+def survey(
+    paths: list[Path], image_size: tuple[int, int] | None, resize: Resize, sample: int = 256
+) -> Geometry:
+    """Return how to decode `paths`, from an evenly spaced sample.
+
+    Args:
+        paths: All files.
+        image_size: Height and width, or None for the sample's medians.
+        resize: Passed on.
+        sample: Files that are looked at.
+
+    Raises:
+        TailtuneError: If none of them can be decoded.
+    """
+    step = max(1, len(paths) // sample)
+    sizes: list[tuple[int, int]] = []
+    grey = True
+    with strict_pillow():
+        for path in paths[::step]:
+            try:
+                if image_size is None:
+                    with Image.open(path) as image:
+                        upright = (
+                            ImageOps.exif_transpose(image) if image.getexif().get(0x0112, 1) > 4 else image
+                        )
+                        sizes.append((upright.height, upright.width))
+                if grey:
+                    grey = is_grey(open_image(path, image_size or (64, 64)))
+            except Exception:  # a broken file is named when it is decoded; the sample goes on without it
+                continue
+    if image_size is None:
+        if not sizes:
+            raise TailtuneError(f"images must be readable, but none of {len(paths[::step])} that were tried is")
+        heights, widths = zip(*sizes, strict=True)
+        image_size = max(4, round(statistics.median(heights))), max(4, round(statistics.median(widths)))
+    return Geometry(image_size, resize, 1 if grey else 3)
+
+
+def decode_chunk(array: Path, start: int, paths: list[Path], geometry: Geometry) -> Chunk:
+    """Decode `paths` into the rows of the `.npy` file `array` from `start` on."""
+    images = np.lib.format.open_memmap(array, mode="r+")
+    broken: list[tuple[int, str]] = []
+    with strict_pillow():
+        for row, path in enumerate(paths, start=start):
+            try:
+                image = open_image(path, geometry.image_size)
+                if geometry.channels == 1 and not is_grey(image):
+                    return Chunk(start, len(paths), (), coloured=True)
+                images[row] = fit(image, geometry.image_size, geometry.resize, geometry.channels)
+            except (
+                Exception
+            ) as error:  # Pillow's readers raise anything on damaged files; each is named, none stops us
+                broken.append((row, _reason(error)))
+    return Chunk(start, len(paths), tuple(broken))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return "has too many pixels, refused as a decompression bomb"
+    if isinstance(error, UnidentifiedImageError):
+        return "is not an image that can be read"
+    text = str(getattr(error, "strerror", None) or error) or type(error).__name__
+    return text.splitlines()[0][:200]
+
+
+def decode_all(
+    array: Path,
+    log: Path,
+    paths: list[Path],
+    geometry: Geometry,
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> list[tuple[int, str]]:
+    """Decode every file into its row of `array`; go on where `log` says that an earlier run stopped.
+
+    Args:
+        array: An `.npy` file of `(N, H, W, C)` uint8 that exists.
+        log: One JSON line for each chunk that is done; appended to.
+        paths: N files.
+        geometry: Of every image.
+        workers: Processes; None takes what this process may use.
+        progress: Called after each chunk.
+
+    Returns:
+        Rows that could not be decoded, in order, each with the reason.
+
+    Raises:
+        ColourFoundError: If `geometry` says grey and an image is not.
+    """
+    done = _done(log)
+    broken = [pair for chunk in done.values() for pair in chunk.broken]
+    finished = sum(chunk.count for chunk in done.values())
+    starts = [start for start in range(0, len(paths), CHUNK) if start not in done]
+    tasks = [(array, start, paths[start : start + CHUNK], geometry) for start in starts]
+    processes = 1 if len(paths) <= FEW else (workers or cpu_count())
+    with open(log, "a", encoding="utf-8") as lines:
+        for chunk in _run(tasks, min(processes, max(1, len(tasks)))):
+            if chunk.coloured:
+                raise ColourFoundError
+            lines.write(json.dumps([chunk.start, chunk.count, chunk.broken]) + "\n")
+            lines.flush()
+            broken += chunk.broken
+            finished += chunk.count
+            if progress is not None:
+                progress(finished, len(paths))
+    return sorted(broken)
+
+
+def _run(tasks: list[tuple[Path, int, list[Path], Geometry]], processes: int) -> Iterator[Chunk]:
+    if processes == 1:
+        yield from (decode_chunk(*task) for task in tasks)
+        return
+    chunks: Iterable[Chunk] = Parallel(n_jobs=processes, return_as="generator_unordered", batch_size=1)(
+        delayed(decode_chunk)(*task) for task in tasks
+    )
+    yield from chunks
+
+
+def _done(log: Path) -> dict[int, Chunk]:
+    """Return the chunks that a former run finished; a torn last line does not count."""
+    if not log.exists():
+        return {}
+    done: dict[int, Chunk] = {}
+    for line in log.read_text(encoding="utf-8").splitlines():
+        try:
+            start, count, broken = json.loads(line)
+        except ValueError:
+            continue
+        done[start] = Chunk(start, count, tuple((row, reason) for row, reason in broken))
+    return done
