@@ -33,9 +33,6 @@ class LossContext:
 class LossFunction(nn.Module):
     """A loss at work: values per image, then one number for the batch."""
 
-    accepts_mixed_targets: ClassVar[bool] = True
-    """False where λ·L(a) + (1−λ)·L(b) has no meaning for this loss."""
-
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of each image, `(B,)` float32, from logits `(B, C)` and targets `(B,)` int64."""
         raise NotImplementedError
@@ -44,8 +41,14 @@ class LossFunction(nn.Module):
         """Return the batch's loss, a scalar, from the (weighted, mixed) losses `(B,)`; the mean by default."""
         return per_image.mean()
 
-    def start_epoch(self, epoch: int) -> None:
-        """Tell the loss that `epoch` (from 0) begins; for losses that change along training."""
+    def start_epoch(self, epoch: int, class_prior: NDArray[np.float64] | None = None) -> None:
+        """Tell the loss that `epoch` (from 0) begins, for losses that change along training.
+
+        Args:
+            epoch: From 0.
+            class_prior: The batch sampler's class distribution in this epoch, `(C,)`, for samplers that
+                change it; None leaves the one that is known.
+        """
 
 
 class Loss(Component, ABC):
@@ -54,6 +57,10 @@ class Loss(Component, ABC):
     name: str
     accepts_class_weights: ClassVar[bool] = True
     """False where multiplying by class weights contradicts the loss's own weighting."""
+    accepts_mixed_targets: ClassVar[bool] = True
+    """False where λ·L(a) + (1−λ)·L(b), as Mixup and CutMix need it, has no meaning for this loss."""
+    pairs_with_deferred_weights: ClassVar[bool] = False
+    """True where the paper's own method is this loss and deferred class weights: one correction, not two."""
 
     @abstractmethod
     def build(self, context: LossContext) -> LossFunction:

@@ -49,7 +49,7 @@ class IndexSampler(ABC):
     """True where the sampler adapts; the loop then calls `observe` once after each epoch."""
 
     def observe(self, indices: NDArray[np.int64], losses: Tensor) -> None:
-        """Take the losses `(M,)` float32 of the images at positions `indices` `(M,)` in the epoch that ended."""
+        """Take the losses `(M,)` float32 of the images at positions `indices` `(M,)` of the past epoch."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return what `observe` has left behind, as plain tensors and numbers."""
