@@ -1,0 +1,366 @@
+"""The ledger of a search: hands out trials, takes their results, writes the Optuna study. Knows no Ray."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import math
+import uuid
+from collections import Counter
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState as OptunaState
+
+from analysis.errors import TailtuneError
+from analysis.records import RecordFolder, TrialInfo, TrialState
+from tailtune.algorithm import search_algorithm
+from tailtune.asha import Asha, own_grace
+from tailtune.exchange import Assignment, EpochResult, Observer, Space
+from tailtune.seeds import derived_seed
+from trainable.component import validated
+from trainable.config import TrialConfig
+
+DUPLICATES_BEFORE_RANDOM = 10
+DUPLICATES_BEFORE_EXHAUSTED = 100
+LOSSES_BEFORE_FAIL = 3
+"""A trial whose worker process dies this often without a new epoch in between has crashed."""
+
+
+@dataclass
+class _Live:
+    assignment: Assignment
+    trial_id: int
+    info: TrialInfo
+    grace_epochs: int
+    reported: set[int]
+    lost: int = 0
+    lost_at: int = 0
+
+
+class Ledger:
+    """The only writer of a search's Optuna study, and of each trial's `config.yaml` and `trial.json`.
+
+    Opening it takes back what an earlier driver left: RUNNING goes to WAITING and is handed out first, in
+    order of number, with its own configuration; ASHA's rungs are filled from the stored values.
+
+    Args:
+        study: The study; its storage has no other writer while this lives.
+        storage: The storage that `study` lives in.
+        trials: Folder of the records.
+        space: Suggests configurations.
+        base: The run's part of every configuration.
+        asked: Trials to end with.
+        asha: Decides which trials stop early.
+        seed: The study's.
+        repeats: How often one configuration may be evaluated.
+        observer: Is told what happens.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        storage: BaseStorage,
+        *,
+        trials: Path,
+        space: Space,
+        base: TrialConfig,
+        asked: int,
+        asha: Asha,
+        grace_epochs: int,
+        seed: int,
+        repeats: int = 1,
+        observer: Observer | None = None,
+    ) -> None:
+        self._study, self._storage = study, storage
+        self._study_id = storage.get_study_id_from_name(study.study_name)
+        self._trials, self._space, self._base = trials, space, base
+        self._asked, self._asha, self._grace_epochs = asked, asha, grace_epochs
+        self._seed, self._repeats = seed, repeats
+        self._observer = observer or Observer()
+        self.live: dict[int, _Live] = {}
+        self._waiting: list[int] = []
+        self._losses: dict[int, _Live] = {}
+        self._seen: Counter[str] = Counter()
+        self._ended = 0
+        for trial in study.get_trials(deepcopy=False):
+            self._take_over(trial)
+
+    # ---- what an earlier driver left -------------------------------------------------------------------
+
+    def _take_over(self, trial: FrozenTrial) -> None:
+        running = trial.state == OptunaState.RUNNING
+        if "replaced" in trial.user_attrs:
+            if running:  # killed between the attribute and the end
+                self._study.tell(trial.number, state=OptunaState.FAIL)
+            return
+        if running and not ("config" in trial.user_attrs or "fixed_params" in trial.system_attrs):
+            self._replace(trial.number, "its driver was killed before it had a configuration")
+            return
+        if running:
+            self._set_state(trial.number, OptunaState.WAITING)
+        if "fingerprint" in trial.user_attrs:
+            self._seen[trial.user_attrs["fingerprint"]] += 1
+        for epoch, value in trial.intermediate_values.items():
+            self._asha.record(trial.number, epoch, value, trial.user_attrs.get("grace_epochs", 1))
+        if trial.state.is_finished():
+            self._ended += 1
+        else:
+            heapq.heappush(self._waiting, trial.number)
+
+    @property
+    def ended(self) -> int:
+        """Trials that count: COMPLETE, PRUNED or FAIL, those replaced left out."""
+        return self._ended
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the space had nothing new to offer, in this driver or an earlier one."""
+        return "exhausted" in self._study.user_attrs
+
+    @property
+    def finished(self) -> bool:
+        """Whether every trial that was asked for has ended."""
+        return not self.live and (self._ended >= self._asked or (self.exhausted and not self._waiting))
+
+    # ---- handing out -----------------------------------------------------------------------------------
+
+    def ask(self, ray_id: str | None = None) -> Assignment | None:
+        """Return the next trial to run, or None while there is none to hand out.
+
+        Raises:
+            TailtuneError: If the space cannot suggest.
+        """
+        while self._waiting and self._ended + len(self.live) < self._asked:
+            assignment = self._again(heapq.heappop(self._waiting), ray_id)
+            if assignment is not None:
+                return assignment
+        duplicates = 0
+        while self._ended + len(self.live) < self._asked and not self.exhausted:
+            refusal, assignment = self._new(ray_id, use_random=duplicates >= DUPLICATES_BEFORE_RANDOM)
+            if assignment is not None:
+                return assignment
+            duplicates += 1
+            if duplicates >= DUPLICATES_BEFORE_EXHAUSTED:
+                if not self._seen:
+                    raise TailtuneError(f"the space has suggested nothing that can be trained: {refusal}")
+                self._study.set_user_attr(
+                    "exhausted", f"{duplicates} suggestions in a row were refused: {refusal}"
+                )
+        return None
+
+    def _again(self, number: int, ray_id: str | None) -> Assignment | None:
+        """Hand out a trial that waits: one begun by an earlier attempt, or a starting point."""
+        trial_id = self._trial_id(number)
+        if not self._storage.set_trial_state_values(trial_id, OptunaState.RUNNING):
+            return None
+        frozen = self._storage.get_trial(trial_id)
+        if "config" not in frozen.user_attrs:
+            return self._resolve(optuna.Trial(self._study, trial_id), ray_id)[1]
+        try:
+            config = validated(TrialConfig, frozen.user_attrs["config"], f"trial {number}")
+        except TailtuneError as error:
+            self._ended += 1
+            self._tell(number, OptunaState.FAIL, None, {"reason": f"its configuration is refused now: {error}"})
+            return None
+        return self._hand_out(number, config, ray_id, frozen)
+
+    def _new(self, ray_id: str | None, *, use_random: bool) -> tuple[str, Assignment | None]:
+        """Ask the search algorithm for a new trial."""
+        # A fresh search algorithm for each trial, seeded by the trials so far: a resumed search goes on as
+        # an uninterrupted one would, where a single one seeded at the start would repeat its first draws.
+        count = len(self._study.get_trials(deepcopy=False))
+        self._study.sampler = search_algorithm(
+            derived_seed(self._seed, "suggest", count), use_random=use_random
+        )
+        return self._resolve(self._study.ask(), ray_id)
+
+    def _resolve(self, trial: optuna.Trial, ray_id: str | None) -> tuple[str, Assignment | None]:
+        """Draw the trial's configuration, or replace the trial where that is a duplicate or breaks a rule."""
+        try:
+            config = self._space.suggest(trial, self._base)
+        except TailtuneError as error:
+            return self._replace(trial.number, f"refused: {error}"), None
+        except Exception as error:
+            why = self._replace(trial.number, f"the space failed: {type(error).__name__}: {error}")
+            raise TailtuneError(why[:400]) from error
+        config = config.model_copy(update={"seed": derived_seed(self._seed, "trial", trial.number)})
+        fingerprint = config.fingerprint()
+        if self._seen[fingerprint] >= self._repeats:
+            return self._replace(trial.number, f"a configuration already evaluated: {fingerprint}"), None
+        self._seen[fingerprint] += 1
+        grace_epochs = own_grace(self._grace_epochs, config.class_weights.defer, config.epochs)
+        if grace_epochs != self._grace_epochs:
+            trial.set_user_attr("grace_epochs", grace_epochs)
+        trial.set_user_attr("fingerprint", fingerprint)
+        trial.set_user_attr("record", str(self._record(trial.number).path))
+        trial.set_user_attr("config", config.model_dump(mode="json"))  # last: who has it has all of them
+        frozen = self._storage.get_trial(self._trial_id(trial.number))
+        return "", self._hand_out(trial.number, config, ray_id, frozen)
+
+    def _hand_out(
+        self, number: int, config: TrialConfig, ray_id: str | None, frozen: FrozenTrial
+    ) -> Assignment:
+        record, trial_id = self._record(number), self._trial_id(number)
+        attempt = uuid.uuid4().hex[:12]
+        record.claim(attempt)
+        if record.config_yaml is None:
+            record.write_config(config.to_yaml())
+        info = TrialInfo(
+            number=number,
+            state=TrialState.RUNNING,
+            ray_id=ray_id,
+            attempt=attempt,
+            started=_now(),
+            params=frozen.params,
+            seed=config.seed,
+        )
+        record.write_trial(info)
+        if ray_id is not None:
+            self._storage.set_trial_user_attr(trial_id, "ray_id", ray_id)
+        assignment = Assignment(number, config, record.path, attempt)
+        former = self._losses.get(number)
+        self.live[number] = _Live(
+            assignment,
+            trial_id,
+            info,
+            frozen.user_attrs.get("grace_epochs", 1),
+            set(frozen.intermediate_values),
+            0 if former is None else former.lost,
+            0 if former is None else former.lost_at,
+        )
+        self._observer.trial_started(number, config, resumed=bool(frozen.intermediate_values))
+        return assignment
+
+    # ---- taking back -----------------------------------------------------------------------------------
+
+    def result(self, number: int, result: EpochResult) -> bool:
+        """Write what a trial tells; return whether it is to stop (and has its end in the study by then)."""
+        live = self.live.get(number)
+        if live is None:
+            return True
+        if live.info.host is None and result.host is not None:
+            live.info = replace(live.info, host=result.host)
+            self._storage.set_trial_user_attr(live.trial_id, "host", result.host)
+        for epoch, value in result.history:
+            self._report(live, epoch, value)
+        diverged = result.diverged
+        if diverged is None and not math.isfinite(result.value):
+            diverged = f"macro_f1 is {result.value} at epoch {result.epoch}"
+        if diverged is not None:
+            self._finish(live, TrialState.PRUNED, None, f"diverged: {diverged}", result.cost, diverged=diverged)
+            return True
+        self._report(live, result.epoch, result.value)
+        if result.final and result.final_value is not None and math.isfinite(result.final_value):
+            self._finish(live, TrialState.COMPLETE, result.final_value, None, result.cost)
+        elif result.final or result.done:
+            self._finish(
+                live, TrialState.FAIL, None, f"no finite final value at epoch {result.epoch}", result.cost
+            )
+        elif self._asha.stops(number, result.epoch):
+            reason = f"stopped by ASHA at epoch {result.epoch}"
+            self._finish(live, TrialState.PRUNED, result.value, reason, result.cost)
+        return number not in self.live
+
+    def failed(self, number: int, reason: str) -> None:
+        """End a trial that raised: FAIL, with the reason in one line."""
+        live = self.live.get(number)
+        if live is not None:
+            self._finish(live, TrialState.FAIL, None, reason, {})
+
+    def lost(self, number: int, reason: str) -> None:
+        """Take back a trial whose worker process is gone: it goes on elsewhere, unless that is of no use.
+
+        A lost node or a process that the kernel killed is no fault of the configuration. One that dies
+        `LOSSES_BEFORE_FAIL` times without getting any further has crashed.
+        """
+        live = self.live.get(number)
+        if live is None:
+            return
+        reached = max(live.reported, default=0)
+        live.lost = live.lost + 1 if reached <= live.lost_at or live.lost == 0 else 1
+        live.lost_at = reached
+        if live.lost >= LOSSES_BEFORE_FAIL:
+            self._finish(live, TrialState.FAIL, None, reason, {})
+            return
+        self._losses[number] = live
+        self._put_back(live)
+        heapq.heappush(self._waiting, number)
+
+    def close(self) -> None:
+        """Leave nothing RUNNING, and nothing WAITING either where the search has finished."""
+        for live in list(self.live.values()):
+            self._put_back(live)
+        if self.finished:
+            while self._waiting:
+                number = heapq.heappop(self._waiting)
+                self._set_state(number, OptunaState.RUNNING)
+                self._replace(number, "more starting points than trials")
+
+    def _report(self, live: _Live, epoch: int, value: float) -> None:
+        number = live.assignment.number
+        if not math.isfinite(value):
+            return
+        self._asha.record(number, epoch, value, live.grace_epochs)
+        if epoch not in live.reported:
+            live.reported.add(epoch)
+            self._storage.set_trial_intermediate_value(live.trial_id, epoch, value)
+            self._observer.epoch_ended(number, epoch, value)
+
+    def _finish(
+        self,
+        live: _Live,
+        state: TrialState,
+        value: float | None,
+        reason: str | None,
+        cost: dict[str, Any],
+        *,
+        diverged: str | None = None,
+    ) -> None:
+        number = live.assignment.number
+        live.info = replace(live.info, state=state, value=value, reason=reason, ended=_now())
+        self._record(number).write_trial(live.info)
+        attributes = {"cost": cost or None, "reason": reason, "diverged": diverged}
+        self._tell(number, OptunaState[state.name], value if state is TrialState.COMPLETE else None, attributes)
+        del self.live[number]
+        self._losses.pop(number, None)
+        self._ended += 1
+        self._observer.trial_ended(number, state, value, reason)
+
+    def _tell(self, number: int, state: OptunaState, value: float | None, attributes: dict[str, Any]) -> None:
+        trial_id = self._trial_id(number)
+        for key, attribute in attributes.items():
+            if attribute is not None:
+                self._storage.set_trial_user_attr(trial_id, key, attribute)
+        self._study.tell(number, value, state)
+
+    def _replace(self, number: int, why: str) -> str:
+        """End a trial that counts for nothing."""
+        self._tell(number, OptunaState.FAIL, None, {"replaced": why[:400]})
+        return why
+
+    def _put_back(self, live: _Live) -> None:
+        number = live.assignment.number
+        self._set_state(number, OptunaState.WAITING)
+        live.info = replace(live.info, state=TrialState.WAITING)
+        with contextlib.suppress(TailtuneError):  # a full disk must not keep the others from being put back
+            self._record(number).write_trial(live.info)
+        del self.live[number]
+
+    def _set_state(self, number: int, state: OptunaState) -> None:
+        self._storage.set_trial_state_values(self._trial_id(number), state)
+
+    def _trial_id(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+
+    def _record(self, number: int) -> RecordFolder:
+        return RecordFolder(self._trials / str(number))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
