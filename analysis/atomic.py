@@ -6,11 +6,15 @@ import contextlib
 import fcntl
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.errors import TailtuneError
+
+LEFTOVER_SECONDS = 600
+"""A temporary file that was last written this long ago has no writer any more."""
 
 
 class Superseded(TailtuneError):
@@ -44,10 +48,16 @@ class Claim:
                 file.truncate()
                 file.write(self.attempt)
                 file.flush()
-                for leftover in self.folder.rglob(".*.tmp"):
-                    leftover.unlink(missing_ok=True)
+            self._tidy()
         except OSError as error:
             raise write_error(self.folder / "attempt", error) from None
+
+    def _tidy(self) -> None:
+        """Remove temporary files too old to be in the making (the driver may be writing one now)."""
+        for leftover in self.folder.rglob(".*.tmp"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - leftover.stat().st_mtime > LEFTOVER_SECONDS:
+                    leftover.unlink()
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:

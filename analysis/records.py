@@ -12,7 +12,6 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -217,11 +216,6 @@ class TrialRecord:
     def cost(self) -> Cost:
         """What it took so far."""
         return Cost() if self.summary is None else self.summary.cost
-
-    @cached_property
-    def predictions(self) -> Predictions | None:
-        """Stored predictions, read once; None where there are none."""
-        return self.folder.predictions()
 
 
 def read_study(folder: str | Path) -> list[TrialRecord]:
