@@ -33,20 +33,25 @@ class IndexSampler(ABC):
     def class_distribution(self, epoch: int) -> NDArray[np.float64]:
         """Return the probability `(C,)` with which `epoch` draws each class: the effective prior."""
 
+    def image_distribution(self, epoch: int) -> NDArray[np.float64]:
+        """Return the probability `(N,)` of each image in a draw of `epoch`; those of a class are alike."""
+        per_class = self.class_distribution(epoch) / np.maximum(self.class_counts, 1)
+        weights = per_class[self.labels]
+        shares: NDArray[np.float64] = weights / weights.sum()
+        return shares
+
     def epoch_indices(self, epoch: int) -> NDArray[np.int64]:
         """Return `(N,)` positions in `labels` for `epoch` (from 0), drawn with replacement.
 
         Equal calls give equal answers: the state is (seed, epoch), and what `observe` has been told.
         """
-        per_class = self.class_distribution(epoch) / np.maximum(self.class_counts, 1)
-        weights = per_class[self.labels]
         drawn = np.random.default_rng([self.seed, epoch]).choice(
-            len(self.labels), size=len(self.labels), p=weights / weights.sum()
+            len(self.labels), size=len(self.labels), p=self.image_distribution(epoch)
         )
         return drawn.astype(np.int64)
 
     wants_losses: bool = False
-    """True where the sampler adapts; the loop then calls `observe` once after each epoch."""
+    """True where the sampler adapts: the loop then calls `observe` once after each epoch."""
 
     def observe(self, indices: NDArray[np.int64], losses: Tensor) -> None:
         """Take the losses `(M,)` float32 of the images at positions `indices` `(M,)` of the past epoch."""

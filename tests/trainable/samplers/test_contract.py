@@ -37,7 +37,9 @@ def taught(name, epochs=2):
 
 
 def test_every_sampler_of_the_list_is_enrolled():
-    assert set(SAMPLERS.names()) >= {"natural", "balanced", "square_root", "strength", "dynamic"}
+    assert set(SAMPLERS.names()) >= {
+        "natural", "balanced", "square_root", "strength", "dynamic", "difficulty", "online_class_balanced"
+    }  # fmt: skip
 
 
 @names
@@ -120,3 +122,11 @@ def test_config_is_frozen_pickles_refuses_unknown_keys_and_survives_yaml(name):
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     drawn = SAMPLERS[name].suggest(study.ask(), f"sampler.{name}")
     assert TrialConfig.from_yaml(TrialConfig(sampler=drawn).to_yaml()).sampler == drawn
+
+
+@names
+def test_losses_matter_to_those_that_want_them_and_to_no_other(name):
+    fresh, sampler = build(name), taught(name)
+    same = (fresh.epoch_indices(2) == sampler.epoch_indices(2)).all()
+    assert same != sampler.wants_losses
+    assert bool(sampler.state_dict()) == sampler.wants_losses
