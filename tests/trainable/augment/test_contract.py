@@ -1,4 +1,4 @@
-"""What every augmentation owes: searched within its law, written and read back, frozen, pickled, finite, repeatable."""
+"""What every augmentation owes: searched within its law, read back, frozen, pickled, finite, repeatable."""
 
 from __future__ import annotations
 

@@ -1,0 +1,83 @@
+"""Images a second that the batches make, beside a plain normalising pass over the same images.
+
+Every row is measured in turn, round after round, on as many threads as are given; the last column is the
+median over the rounds of (this row's time / the plain pass's time of the same round).
+
+    python benchmarks/augment_speed.py --threads 2 --rounds 7
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+import numpy as np
+import torch
+
+from trainable.augment import AUGMENT
+from trainable.config import TrialConfig
+from trainable.data.batches import Batches
+from trainable.data.dataset import ImageDataset
+from trainable.precision import Precision
+
+SHAPES = [(32, 32, 3), (48, 48, 1), (60, 80, 3)]
+FUSED = ("flip", "crop", "rotation", "scale", "brightness", "colour_jitter", "erasing")
+ROWS: list[tuple[str, tuple[str, ...]]] = [
+    ("normalise only", ()),
+    ("flip + crop", ("flip", "crop")),
+    ("flip + crop + rotation + brightness + erasing", ("flip", "crop", "rotation", "brightness", "erasing")),
+    ("all fused", FUSED),
+    *((name, (name,)) for name in AUGMENT.names() if name not in FUSED),
+]
+
+
+def dataset_of(shape: tuple[int, int, int], count: int) -> ImageDataset:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, *shape), dtype=np.uint8)
+    labels = rng.integers(0, 10, count).astype(np.int64)
+    names = tuple(str(i) for i in range(10))
+    return ImageDataset(images, labels, names, "synthetic", "synthetic", np.zeros(count, dtype=np.int8))
+
+
+def seconds_an_epoch(batches: Batches, count: int, device: torch.device) -> float:
+    start = time.perf_counter()
+    for _ in batches.train(np.arange(count), 0):
+        pass
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def measure(shape: tuple[int, int, int], count: int, rounds: int, device: torch.device) -> None:
+    dataset, everything = dataset_of(shape, count), np.arange(count)
+    precision = Precision("fp32", channels_last=device.type == "cuda")
+    rows = [
+        Batches(dataset, everything, config=TrialConfig(augment=ops), device=device, precision=precision)  # type: ignore[arg-type]
+        for _, ops in ROWS
+    ]
+    for batches in rows:
+        seconds_an_epoch(batches, min(count, 512), device)
+    times = [[seconds_an_epoch(batches, count, device) for batches in rows] for _ in range(rounds)]
+    print(f"\n| {shape[0]}x{shape[1]}x{shape[2]} | images/s | of the plain pass's time |")
+    print("|---|---:|---:|")
+    for (name, _), own in zip(ROWS, zip(*times, strict=True), strict=True):
+        ratio = statistics.median(mine / row[0] for mine, row in zip(own, times, strict=True))
+        print(f"| {name} | {count / statistics.median(own):,.0f} | {ratio:.1f}x |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--images", type=int, default=4096)
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    print(f"torch {torch.__version__}, {options.device}, {options.threads} threads, {options.rounds} rounds")
+    for shape in SHAPES:
+        measure(shape, options.images, options.rounds, torch.device(options.device))
+
+
+if __name__ == "__main__":
+    main()
