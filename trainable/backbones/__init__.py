@@ -1,5 +1,20 @@
 """Backbones: classifiers by name, from timm and elsewhere, fitted to small images."""
 
-from trainable.backbones._base import Backbone, build_backbone
+from trainable.backbones._base import (
+    Backbone,
+    build_backbone,
+    check_backbone,
+    input_statistics,
+    supports_drop_path,
+)
+from trainable.backbones.cost import count_flops, count_parameters
 
-__all__ = ["Backbone", "build_backbone"]
+__all__ = [
+    "Backbone",
+    "build_backbone",
+    "check_backbone",
+    "count_flops",
+    "count_parameters",
+    "input_statistics",
+    "supports_drop_path",
+]

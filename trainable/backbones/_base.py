@@ -7,34 +7,114 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import nn
 
+from analysis.errors import unknown_name
 from trainable.component import Component, Range
+
+SOURCES = ("timm",)
+"""What may stand before the colon of a name; without a colon it is timm's."""
 
 
 class Backbone(Component):
     """Config of a classifier network.
 
     `name` is timm's (`resnet18`, optionally `timm:resnet18` or with a pretrained tag
-    `convnext_base.fb_in22k`); `torchvision:NAME` and our own names follow the same way.
+    `convnext_base.fb_in22k`); other sources' names follow the same way.
     """
 
     name: Annotated[str, Field(min_length=1)] = "resnet18"
     pretrained: bool = False
     """Start from trained weights; where they cannot be had that is an error, never a random start."""
     weights: str | None = None
-    """A file (safetensors, or a state dict that `torch.load(weights_only=True)` accepts) or a folder."""
+    """A file (safetensors, or a state dict that `torch.load(weights_only=True)` accepts) or a folder.
+
+    Given, it is where the trained weights come from, whatever `pretrained` says."""
     stem: Literal["auto", "original", "small"] = "auto"
     """`small`: stride 1 and no pool up to 32 px, stride 2 without pool up to 80 px. `auto`: small where
     the shorter side is at most 80 px and the family has such a stem."""
     drop_rate: Annotated[float, Field(ge=0.0, lt=1.0), Range(0.0, 0.4)] = 0.0
     drop_path_rate: Annotated[float, Field(ge=0.0, lt=1.0), Range(0.0, 0.3)] = 0.0
 
+    @property
+    def trained(self) -> bool:
+        """True where training starts from trained weights."""
+        return self.pretrained or self.weights is not None
 
-def build_backbone(config: Backbone, num_classes: int, image_size: tuple[int, int], channels: int) -> nn.Module:
+    @property
+    def model_name(self) -> str:
+        """The name without its source.
+
+        Raises:
+            UsageError: If the name has a source that does not exist.
+        """
+        source, colon, rest = self.name.partition(":")
+        if colon and source not in SOURCES:
+            raise unknown_name("backbone source", source, SOURCES)
+        return rest if colon else self.name
+
+
+def build_backbone(
+    config: Backbone,
+    num_classes: int,
+    image_size: tuple[int, int],
+    channels: int,
+    *,
+    load_trained: bool = True,
+) -> nn.Module:
     """Return the network of `config`: images `(B, channels, H, W)` to logits `(B, num_classes)`.
 
+    Weights that are not loaded are drawn from torch's global generator, which the caller seeds.
+
+    Args:
+        config: Which network.
+        num_classes: C of the task.
+        image_size: Height and width in pixels; decides the stem.
+        channels: 1 or 3; a trained first layer is summed over its channels for 1.
+        load_trained: False builds the same architecture without reading trained weights, for a caller
+            that loads a checkpoint of its own afterwards.
+
     Raises:
-        UsageError: If the name is unknown, or trained weights were asked for and cannot be had.
+        UsageError: If the name is unknown, an option is not the model's, or the images are too small.
+        TailtuneError: If trained weights were asked for and cannot be had, or do not fit.
     """
     from trainable.backbones.timm_source import build_timm
 
-    return build_timm(config, num_classes, image_size, channels)
+    return build_timm(config, num_classes, image_size, channels, load_trained=load_trained)
+
+
+def check_backbone(config: Backbone) -> None:
+    """Refuse, without building it, a backbone whose name, options or weights cannot be had.
+
+    Raises:
+        UsageError: If the name is unknown, or an option is not the model's.
+        TailtuneError: If trained weights were asked for and are neither here nor on a hub that answers.
+    """
+    from trainable.backbones.timm_source import check_options
+    from trainable.backbones.weights import locate_weights
+
+    check_options(config)
+    if config.trained:
+        locate_weights(config)
+
+
+def supports_drop_path(name: str) -> bool:
+    """Return whether the model called `name` has stochastic depth; searches ask for its rate only there.
+
+    Raises:
+        UsageError: If the name is unknown.
+    """
+    from trainable.backbones.timm_source import accepts, known_architecture
+
+    return accepts(known_architecture(Backbone(name=name)), "drop_path_rate")
+
+
+def input_statistics(config: Backbone) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Return the mean and standard deviation (of RGB in [0, 1]) that the trained weights expect.
+
+    None where training starts from random weights: the data's own statistics serve then. The values are
+    for three channels; grey images are repeated to three before a trained network sees them.
+    """
+    if not config.trained:
+        return None
+    from trainable.backbones.weights import trained_statistics
+
+    return trained_statistics(config)

