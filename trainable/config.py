@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from analysis.errors import UsageError
 from trainable.augment import AUGMENT, AugmentOp, Flips
@@ -25,6 +25,11 @@ from trainable.schedules import SCHEDULES, Schedule
 Resize = Literal["pad", "stretch", "crop", "keep-scale"]
 
 
+def _named(value: object) -> object:
+    """Let a bare name stand for a backbone, as it does for every other component."""
+    return {"name": value} if isinstance(value, str) else value
+
+
 class DataConfig(Frozen):
     """How images are brought to one size; decided for a whole search, recorded with each trial."""
 
@@ -33,6 +38,13 @@ class DataConfig(Frozen):
     resize: Resize = "pad"
     flips: Flips = "h"
     """Mirrorings that leave a class what it is; augmentation and test-time augmentation share them."""
+    split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Fixes which images validate; the trial's own seed never does."""
+    validation_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    test_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Share set aside for the final test where the data bring no test split of their own."""
+    group_by: str | None = None
+    """Regular expression on the path relative to the data; its groups name the unit that is never split."""
 
 
 class EarlyStopping(Frozen):
@@ -68,7 +80,7 @@ class TrialConfig(Frozen):
     select: Literal["best", "last"] = "best"
     """The epoch whose weights and predictions are the trial's: the best on validation, or the last."""
     data: DataConfig = DataConfig()
-    backbone: Backbone = Backbone()
+    backbone: Annotated[Backbone, BeforeValidator(_named)] = Backbone()
     loss: Annotated[Loss, LOSSES] = LOSSES.parse("cross_entropy")
     class_weights: Annotated[ClassWeights, CLASS_WEIGHTS] = CLASS_WEIGHTS.parse("none")
     sampler: Annotated[BatchSampler, SAMPLERS] = SAMPLERS.parse("natural")

@@ -1,0 +1,66 @@
+"""State on disk: a resumable checkpoint, and the weights of the chosen epoch; written whole or not at all."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save
+from torch import nn
+
+from analysis.errors import TailtuneError
+from analysis.records import RecordFolder
+
+FORMAT = 1
+
+
+def save_checkpoint(record: RecordFolder, state: dict[str, Any], attempt: str | None) -> None:
+    """Write `state` (tensors, numbers, strings and containers of them) as the record's checkpoint."""
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, **state}, buffer)
+    record.write_bytes("checkpoint.pt", buffer.getvalue(), attempt)
+
+
+def load_checkpoint(record: RecordFolder, device: torch.device) -> dict[str, Any] | None:
+    """Return the record's checkpoint with its tensors on `device`, or None where there is none.
+
+    Raises:
+        TailtuneError: If the file cannot be read, or a newer tailtune wrote it.
+    """
+    path = record.path / "checkpoint.pt"
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0][:120]
+        raise TailtuneError(f"checkpoint {path} cannot be read: {reason}", "delete it to train anew") from None
+    if state.get("format") != FORMAT:
+        raise TailtuneError(
+            f"checkpoint {path} has format {state.get('format')}, this tailtune reads {FORMAT}",
+            "use the tailtune that wrote it, or delete it to train anew",
+        )
+    return state
+
+
+def save_weights(record: RecordFolder, model: nn.Module, attempt: str | None) -> None:
+    """Write the model's parameters and buffers as the record's `best.safetensors`."""
+    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
+    record.write_bytes("best.safetensors", save(tensors), attempt)
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Give `model` the weights in the safetensors file at `path`, every key strictly.
+
+    Raises:
+        TailtuneError: If the file is not there, is damaged, or belongs to another model.
+    """
+    try:
+        model.load_state_dict(load_file(path), strict=True)
+    except FileNotFoundError:
+        raise TailtuneError(f"no weights at {path}", "they may have gone by the retention rule") from None
+    except Exception as error:
+        reason = str(error).splitlines()[0][:160]
+        raise TailtuneError(f"weights {path} do not fit the model: {reason}") from None

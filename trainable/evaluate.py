@@ -1,0 +1,50 @@
+"""What a model says of images: logits, rounded to float16 at once, so that every number comes from what is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from trainable.precision import Precision
+
+HALF_MAX = 65504.0
+
+
+class HasImages(Protocol):
+    """A batch: anything with normalised images `(B, C, H, W)` on the model's device."""
+
+    @property
+    def images(self) -> Tensor:
+        """The images."""
+        ...
+
+
+def predict_logits(
+    model: nn.Module, batches: Iterable[HasImages], precision: Precision, device: torch.device
+) -> NDArray[np.float16]:
+    """Return logits `(N, K)` float16 of every image of `batches`, in their order.
+
+    The model is evaluated in inference mode and left in training mode if it was. Values beyond
+    float16's largest are clipped to it; NaN stays NaN, for the caller to judge.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode(), precision.autocast(device):
+            parts = [model(batch.images).float().clamp(-HALF_MAX, HALF_MAX).half() for batch in batches]
+    finally:
+        model.train(was_training)
+    return torch.cat(parts).cpu().numpy()
+
+
+def mean_cross_entropy(logits: NDArray[np.float16], targets: NDArray[np.int64]) -> float:
+    """Return the mean negative log-likelihood of `targets` `(N,)` under stored `logits` `(N, K)`."""
+    z = logits.astype(np.float64)
+    z -= z.max(axis=1, keepdims=True)
+    log_normaliser = np.log(np.exp(z).sum(axis=1))
+    return float((log_normaliser - z[np.arange(len(targets)), targets]).mean())

@@ -1,0 +1,68 @@
+"""The training loop: one trial, epoch by epoch, from top to bottom. Runs without Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from analysis.metrics import Metrics
+from analysis.records import Predictions, RecordFolder
+from trainable.config import TrialConfig
+from trainable.data.dataset import ImageDataset, Split
+from trainable.evaluate import predict_logits
+from trainable.history import EpochReport, History
+from trainable.meter import LossMeter
+from trainable.seeding import seeded
+from trainable.state import TrialState
+
+__all__ = ["EpochReport", "fit"]
+
+
+def fit(
+    config: TrialConfig,
+    dataset: ImageDataset,
+    split: Split,
+    *,
+    record: RecordFolder | None = None,
+    attempt: str | None = None,
+    device: torch.device | str | None = None,
+) -> Iterator[EpochReport]:
+    """Train the trial that `config` describes; yield a report after each epoch.
+
+    Where `record` holds a checkpoint of this trial, training goes on from it: the newest known epoch
+    is reported once more, without training, and what follows equals an uninterrupted run.
+
+    Args:
+        config: The whole trial.
+        dataset: Images and labels.
+        split: Trained on `split.train`, judged on `split.val`; `split.test` is never looked at.
+        record: Where record and checkpoint go; None keeps nothing.
+        attempt: Id of this attempt; writing raises `Superseded` once another has claimed the record.
+        device: Torch device; None takes the GPU where there is one.
+
+    Yields:
+        A report an epoch; the last has `final` set, and `diverged` where loss or logits were not finite.
+    """
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    trial = TrialState(config, dataset, split, device)
+    history = History(config, trial, record, attempt)
+    if history.num_epochs or history.ended:
+        yield history.report()
+    while not history.ended:
+        epoch, lr = history.num_epochs, 0.0
+        losses = trial.loss_meter()
+        positions = trial.begin_epoch(epoch)
+        with seeded(device, config.seed, "epoch", epoch), history.meter.training(len(positions)):
+            for number, batch in enumerate(trial.batches.train(positions, epoch)):
+                lr = trial.set_lr(epoch, number)
+                losses.add(trial.stepper(batch.mixed), batch.positions)
+                trial.averager.after_step()
+        trial.averager.after_epoch(epoch, trial.batches.clean)
+        model = trial.averager.evaluated()
+        logits = predict_logits(model, trial.batches.evaluate(split.val), trial.precision, device)
+        predictions = Predictions(logits, dataset.labels[split.val], split.val, epoch + 1)
+        confusion = predictions.confusion()
+        metrics = Metrics.from_confusion(confusion, trial.class_counts)
+        trial.end_epoch(metrics, losses)
+        yield history.add(metrics, confusion, predictions, losses, model, lr=lr)

@@ -1,0 +1,139 @@
+"""Everything that changes while a trial trains, built from its configuration and restored as one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from analysis.metrics import Metrics
+from trainable.backbones import build_backbone, input_statistics
+from trainable.backbones.cost import count_flops, count_parameters
+from trainable.config import TrialConfig
+from trainable.data.batches import Batches
+from trainable.data.dataset import ImageDataset, Split
+from trainable.losses import LossContext
+from trainable.meter import LossMeter
+from trainable.optimizers import parameter_groups, set_lr
+from trainable.precision import Precision, resolve_precision
+from trainable.seeding import derived_seed, seeded
+from trainable.step import Stepper
+
+
+class TrialState:
+    """Model, loss, optimizer, schedule, average and sampler of one trial.
+
+    Args:
+        config: The trial.
+        dataset: Its images.
+        split: Which of them train and validate.
+        device: Where to train.
+        precision: The number format, or None to resolve the configuration's.
+    """
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        dataset: ImageDataset,
+        split: Split,
+        device: torch.device,
+        precision: Precision | None = None,
+    ) -> None:
+        self.config, self.device = config, device
+        self.precision = precision or resolve_precision(config.training.precision, device)
+        labels = dataset.labels[split.train]
+        self.class_counts = np.bincount(labels, minlength=dataset.num_classes)
+        self.sampler = config.sampler.build(
+            labels, dataset.num_classes, config.epochs, derived_seed(config.seed, "sampler")
+        )
+        self.batches = Batches(
+            dataset,
+            split.train,
+            config=config,
+            device=device,
+            precision=self.precision,
+            statistics=input_statistics(config.backbone),
+        )
+        with seeded(device, config.seed, "initialisation"):
+            model = build_backbone(
+                config.backbone, dataset.num_classes, self.batches.image_size, self.batches.channels
+            )
+        self.model = model.to(device=device, memory_format=self.precision.memory_format)  # type: ignore[call-overload]
+        self.parameters = count_parameters(model)
+        self.flops = count_flops(self.model, self.batches.image_size, self.batches.channels)
+        self.loss = config.loss.build(
+            LossContext(self.class_counts, self.sampler.class_distribution(0), config.epochs)
+        ).to(device)
+        self.optimizer = config.optimizer.build(parameter_groups(self.model, config.optimizer.weight_decay))
+        self.stepper = Stepper(
+            self.model,
+            self.loss,
+            self.optimizer,
+            self.precision,
+            accumulate=config.training.accumulate,
+            clip_norm=config.training.clip_norm,
+            mixes=config.mixing.name != "none",
+            device=device,
+        )
+        self.steps_per_epoch = self.batches.steps_per_epoch(len(labels))
+        self.schedule = config.schedule.build(config.epochs, self.steps_per_epoch)
+        self.averager = config.averaging.build(self.model, config.epochs, self.steps_per_epoch)
+        self._class_weights = self._weights_tensor(config.class_weights.build(self.class_counts))
+
+    def _weights_tensor(self, weights: NDArray[np.float64]) -> Tensor | None:
+        if not self.config.class_weights.corrects_imbalance:
+            return None
+        return torch.as_tensor(weights, dtype=torch.float32, device=self.device)
+
+    def loss_meter(self) -> LossMeter:
+        """Return an empty meter for an epoch's losses."""
+        scales = self.stepper.scaler.is_enabled()
+        return LossMeter(self.device, tolerates_overflow=scales, keeps_images=self.sampler.wants_losses)
+
+    def end_epoch(self, metrics: Metrics, losses: LossMeter) -> None:
+        """Tell schedule and sampler how the epoch went."""
+        self.schedule.observe(metrics.macro_f1)
+        if self.sampler.wants_losses:
+            self.sampler.observe(*losses.per_image())
+
+    def begin_epoch(self, epoch: int) -> NDArray[np.int64]:
+        """Prepare for `epoch` (from 0); return the positions in the training split that it visits, in order."""
+        deferred = epoch < self.config.class_weights.defer * self.config.epochs
+        self.stepper.class_weights = None if deferred else self._class_weights
+        self.loss.start_epoch(epoch, self.sampler.class_distribution(epoch))
+        self.model.train()
+        return self.sampler.epoch_indices(epoch)
+
+    def set_lr(self, epoch: int, batch: int) -> float:
+        """Set learning rate and momentum for step `batch` of `epoch`; return the learning rate."""
+        step = epoch * self.steps_per_epoch + batch
+        scheduled = self.config.optimizer.lr * self.schedule.factor(step)
+        lr = self.averager.adjust_lr(epoch, batch / self.steps_per_epoch, scheduled, self.config.optimizer.lr)
+        set_lr(self.optimizer, lr, self.schedule.momentum(step))
+        return lr
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return every part's state, as `torch.load(weights_only=True)` reads it back."""
+        return {
+            "model": self.model.state_dict(),
+            "averager": self.averager.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.stepper.scaler.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "sampler": self.sampler.state_dict(),
+            "loss": self.loss.state_dict(),
+            "precision": {"name": self.precision.name, "channels_last": self.precision.channels_last},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
+        self.model.load_state_dict(state["model"])
+        self.averager.load_state_dict(state["averager"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.stepper.scaler.load_state_dict(state["scaler"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.sampler.load_state_dict(state["sampler"])
+        self.loss.load_state_dict(state["loss"])

@@ -1,0 +1,124 @@
+"""One trial as Ray Tune sees it: a class trainable whose worker is used again for the next trial."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from numpy.typing import NDArray
+from ray import tune
+
+from analysis.records import RecordFolder
+from trainable.config import TrialConfig
+from trainable.data.dataset import ImageDataset, Split
+from trainable.history import EpochReport
+from trainable.loop import fit
+from trainable.parent_death import die_with_parent
+
+
+@dataclass(frozen=True)
+class SharedData:
+    """A dataset in Ray's object store: small things by value, the images by reference.
+
+    Attributes:
+        images: Reference to the `(N, H, W, C)` uint8 array; every worker of a node maps the same copy.
+        rest: The dataset with an empty image array.
+        split: Which images train and validate.
+    """
+
+    images: Any
+    rest: ImageDataset
+    split: Split
+
+    @classmethod
+    def put(cls, dataset: ImageDataset, split: Split) -> SharedData:
+        """Put `dataset` into the object store of the cluster that this process is connected to."""
+        images: NDArray[np.uint8] = np.ascontiguousarray(dataset.images)
+        return cls(ray.put(images), dataset.with_images(images[:0]), split)
+
+    def get(self) -> ImageDataset:
+        """Return the dataset; its images are read-only and not copied."""
+        return self.rest.with_images(ray.get(self.images))
+
+
+class ImageTrainable(tune.Trainable):  # type: ignore[misc]
+    """Trains one `TrialConfig` an epoch a step; see `result_of` for what it reports.
+
+    Its config has `number`, `config` (the `TrialConfig` as JSON), `record` (folder) and `attempt`.
+    """
+
+    def setup(self, config: dict[str, Any], data: SharedData, threads: int) -> None:
+        """Begin the first trial of this worker.
+
+        Args:
+            config: See above.
+            data: The dataset in the object store.
+            threads: CPU threads that the trial may use.
+        """
+        die_with_parent()
+        torch.set_num_threads(threads)
+        self._dataset, self._split = data.get(), data.split
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begin another trial in this worker, after everything of the former one is freed."""
+        self._end()
+        self._begin(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train one epoch and report it."""
+        report = next(self._reports)
+        result = result_of(report, with_history=self._fresh)
+        self._fresh = False
+        if report.final:
+            self._end()
+        return result
+
+    def cleanup(self) -> None:
+        """Free what the last trial held."""
+        self._end()
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        record = RecordFolder(config["record"])
+        record.claim(config["attempt"])
+        self._fresh = True
+        self._reports: Iterator[EpochReport] = fit(
+            TrialConfig.model_validate_json(config["config"]),
+            self._dataset,
+            self._split,
+            record=record,
+            attempt=config["attempt"],
+        )
+
+    def _end(self) -> None:
+        self._reports = iter(())
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def result_of(report: EpochReport, *, with_history: bool) -> dict[str, Any]:
+    """Return what the driver is told of an epoch: finite numbers only.
+
+    Args:
+        report: The epoch.
+        with_history: Also tell every earlier epoch's value, so that the driver can fill gaps after a restart.
+    """
+    value = report.macro_f1 if math.isfinite(report.macro_f1) else 0.0
+    return {
+        "epoch": report.epoch,
+        "macro_f1": value,
+        "history": [[epoch, macro_f1] for epoch, macro_f1 in report.curve] if with_history else [],
+        "done": report.final,
+        "final": report.final,
+        "final_value": report.best_macro_f1 if report.final and report.diverged is None else None,
+        "diverged": report.diverged,
+        "cost": report.cost,
+    }
