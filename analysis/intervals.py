@@ -113,7 +113,7 @@ def smoothed_replicates(
         targets: Class of each image, `(N,)`, N ≥ 1.
         predictions: Predicted classes, `(T, N)`.
         num_classes: C ≥ 2.
-        score: Of a stack of class counts.
+        score: Of a stack of class counts, in [0, 1].
         replicates: R.
         seed: The only source of randomness.
     """
@@ -128,7 +128,7 @@ def smoothed_replicates(
         for row, trial in zip(draws, trials, strict=True):
             row[at : at + chunk.size] = score(trial.counts(chunk))
         at += chunk.size
-    return draws
+    return np.clip(draws, 0.0, 1.0, out=draws)  # float32 sums may overshoot by a hair
 
 
 @dataclass(frozen=True)

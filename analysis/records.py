@@ -176,12 +176,12 @@ class RecordFolder:
     def _arrays(self, name: str, keys: tuple[str, ...]) -> list[NDArray[Any]] | None:
         path = self.path / name
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 return [archive[key] for key in keys]
         except FileNotFoundError:
             return None
         except Exception as error:  # zipfile, zlib, EOF and key errors all mean the same here
-            raise CorruptRecord(f"{path} is damaged: {str(error).splitlines()[0][:120]}") from None
+            raise CorruptRecord(f"{path} is damaged: {' '.join(str(error).split())[:120]}") from None
 
 
 @dataclass(frozen=True)
