@@ -1,10 +1,14 @@
 """Which combinations of components are refused, and what lifts a refusal."""
 
+from typing import Literal
+
 import pytest
 
 from analysis.errors import UsageError
 from trainable.component import validated
 from trainable.config import TrialConfig
+from trainable.losses import LOSSES
+from trainable.mixing import Mixed, Mixing
 from trainable.rules import known_rules
 
 WEIGHTS_DEFERRED = {"name": "effective_number", "defer": 0.8}
@@ -80,3 +84,26 @@ def test_known_rules_are_exactly_the_pairs_of_corrections():
     assert len(known) == len(set(known))
     assert "class_balanced+inverse_frequency" not in known  # impossible, whatever is allowed
     assert not any(part in rule.split("+") for rule in known for part in ("cross_entropy", "none", "focal"))
+
+
+class HalfAndHalf(Mixing):
+    """Every image blended with its neighbour."""
+
+    name: Literal["half_and_half"] = "half_and_half"
+
+    def apply(self, images, targets, generator):
+        partners = targets.roll(1)
+        return Mixed((images + images.roll(1, 0)) / 2, targets, partners, (targets >= 0) / 2)
+
+
+@pytest.mark.parametrize("loss", LOSSES.names())
+def test_mixing_is_refused_exactly_where_the_loss_refuses_mixed_targets(loss):
+    if LOSSES[loss].accepts_mixed_targets:
+        config(loss=loss, mixing=HalfAndHalf())
+    else:
+        with pytest.raises(UsageError, match=f"loss {loss} takes no mixed targets, got mixing half_and_half"):
+            config(loss=loss, mixing=HalfAndHalf())
+
+
+def test_only_mining_refuses_mixed_targets():
+    assert [loss for loss in LOSSES.names() if not LOSSES[loss].accepts_mixed_targets] == ["ohem"]
