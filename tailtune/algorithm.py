@@ -15,9 +15,7 @@ def search_algorithm(seed: int, *, use_random: bool = False) -> optuna.samplers.
         return optuna.samplers.RandomSampler(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(
-            multivariate=True, group=True, constant_liar=True, seed=seed, warn_independent_sampling=False
-        )
+        return optuna.samplers.TPESampler(multivariate=True, group=True, constant_liar=True, seed=seed)
 
 
 def enqueue(study: optuna.Study, points: Sequence[tuple[str, dict[str, CategoricalChoiceType]]]) -> None:

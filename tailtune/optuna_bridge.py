@@ -88,6 +88,8 @@ class Ledger:
         self._losses: dict[int, _Live] = {}
         self._seen: Counter[str] = Counter()
         self._ended = 0
+        self.reports = 0
+        """Epochs written by this ledger: a measure of progress."""
         for trial in study.get_trials(deepcopy=False):
             self._take_over(trial)
 
@@ -290,12 +292,15 @@ class Ledger:
             return
         self._losses[number] = live
         self._put_back(live)
-        heapq.heappush(self._waiting, number)
+
+    def release(self) -> None:
+        """Take back every trial that is running, to be handed out again."""
+        for live in list(self.live.values()):
+            self._put_back(live)
 
     def close(self) -> None:
         """Leave nothing RUNNING, and nothing WAITING either where the search has finished."""
-        for live in list(self.live.values()):
-            self._put_back(live)
+        self.release()
         if self.finished:
             while self._waiting:
                 number = heapq.heappop(self._waiting)
@@ -309,6 +314,7 @@ class Ledger:
         self._asha.record(number, epoch, value, live.grace_epochs)
         if epoch not in live.reported:
             live.reported.add(epoch)
+            self.reports += 1
             self._storage.set_trial_intermediate_value(live.trial_id, epoch, value)
             self._observer.epoch_ended(number, epoch, value)
 
@@ -351,6 +357,7 @@ class Ledger:
         with contextlib.suppress(TailtuneError):  # a full disk must not keep the others from being put back
             self._record(number).write_trial(live.info)
         del self.live[number]
+        heapq.heappush(self._waiting, number)
 
     def _set_state(self, number: int, state: OptunaState) -> None:
         self._storage.set_trial_state_values(self._trial_id(number), state)
@@ -364,3 +371,6 @@ class Ledger:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+__all__ = ["Assignment", "EpochResult", "Ledger", "Observer", "Space"]

@@ -1,0 +1,118 @@
+"""A Ray of our own for one search: quiet, authenticated, on this machine alone, and gone without a trace."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from analysis.errors import TailtuneError, UsageError
+
+_PREFIX = "tailtune-"
+_TRACE = "ray-temp"
+_ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # Ray's own memory monitor ends the whole search; the kernel's ends one process, which is handled.
+    "RAY_memory_monitor_refresh_ms": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_THRESHOLD_S": "60",
+}
+
+
+@contextmanager
+def connected_ray(folder: Path, cpus: float, address: str | None = None) -> Iterator[bool]:
+    """Have Ray for the length of a `with`; yields whether it is our own and ends with it.
+
+    A Ray that this process is already connected to is used and left alone. Otherwise `address` names a
+    cluster, and without one a local Ray is started. Its sockets live in the system's temporary folder (a
+    Unix socket's path has at most 107 bytes, and many network disks have no sockets), and what a killed
+    driver of the same study left there goes first.
+
+    Args:
+        folder: The study's; remembers where the temporary folder is.
+        cpus: Logical CPUs that the trials will ask for at the same time, for a local Ray.
+        address: `auto`, or `HOST:PORT` of a cluster.
+
+    Raises:
+        UsageError: If `address` is a Ray Client's.
+        TailtuneError: If no Ray answers at `address`, or none can be started.
+    """
+    if address is not None and address.startswith("ray://"):
+        raise UsageError(
+            f"the search runs beside its study's storage, but {address} is a Ray Client address",
+            "submit it to the cluster with `ray job submit -- tailtune search … --address auto`",
+        )
+    for key, value in _ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    import ray
+
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    if ray.is_initialized():
+        yield False
+        return
+    clear_leftovers(folder)
+    scratch = _connect(folder, cpus, address)
+    try:
+        yield True
+    finally:
+        ray.shutdown()
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+            (folder / _TRACE).unlink(missing_ok=True)
+        shutil.rmtree(folder / "ray", ignore_errors=True)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what a killed driver of the study in `folder` left of its Ray."""
+    trace = folder / _TRACE
+    if trace.exists():
+        scratch = Path(trace.read_text(encoding="utf-8").strip())
+        if scratch.name.startswith(_PREFIX):
+            shutil.rmtree(scratch, ignore_errors=True)
+        trace.unlink(missing_ok=True)
+    shutil.rmtree(folder / "ray", ignore_errors=True)
+
+
+def _connect(folder: Path, cpus: float, address: str | None) -> Path | None:
+    """Connect to `address`, or start a local Ray and return its temporary folder."""
+    import ray
+
+    quiet = {"log_to_driver": False, "logging_level": "critical"}
+    if address is not None:
+        try:
+            ray.init(address=address, **quiet)
+        except Exception as error:
+            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            raise TailtuneError(
+                f"no Ray cluster answers at '{address}': {reason}",
+                "check `ray status` there, or leave --address out to run on this machine",
+            ) from None
+        return None
+    # Ray turns token authentication on by itself; a token of our own keeps it from writing one to ~/.ray.
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    scratch = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    (folder / _TRACE).write_text(str(scratch), encoding="utf-8")
+    try:
+        ray.init(
+            address="local",
+            num_cpus=max(os.cpu_count() or 1, math.ceil(cpus)),
+            include_dashboard=False,
+            _temp_dir=str(scratch),
+            **quiet,
+        )
+    except Exception as error:
+        shutil.rmtree(scratch, ignore_errors=True)
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise TailtuneError(f"Ray did not start on this machine: {reason}", "run `tailtune doctor`") from error
+    return scratch

@@ -1,0 +1,52 @@
+"""Whose weights stay: the best trials' and the unfinished ones'. Records and predictions always do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tailtune.study_spec import RetentionSpec
+
+WEIGHTS = ("checkpoint.pt", "best.safetensors")
+
+
+class Retention:
+    """Deletes the weights of finished trials that are not, or no longer, among the best.
+
+    Args:
+        trials: Folder of the records.
+        rule: How many stay, and how many bytes.
+    """
+
+    def __init__(self, trials: Path, rule: RetentionSpec) -> None:
+        self._trials, self._rule = trials, rule
+        self._kept: dict[int, float] = {}
+
+    def ended(self, number: int, value: float | None, *, complete: bool) -> list[int]:
+        """Take the end of a trial; return the numbers of the trials whose weights went.
+
+        Args:
+            number: The trial.
+            value: Of its chosen epoch; None where it has none.
+            complete: Whether it trained to its own end: what ASHA stopped keeps nothing.
+        """
+        gone = []
+        if complete and value is not None:
+            self._kept[number] = value
+        else:
+            gone.append(number)
+        ranked = sorted(self._kept, key=lambda kept: (-self._kept[kept], kept))
+        taken = 0
+        for place, kept in enumerate(ranked):
+            taken += _bytes(self._trials / str(kept))
+            too_large = self._rule.max_bytes is not None and taken > self._rule.max_bytes
+            if place >= self._rule.keep_best or (too_large and place > 0):
+                gone.append(kept)
+                del self._kept[kept]
+        for lost in gone:
+            for name in WEIGHTS:
+                (self._trials / str(lost) / name).unlink(missing_ok=True)
+        return gone
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for name in WEIGHTS if (path := folder / name).exists())

@@ -1,0 +1,134 @@
+"""Where the Optuna study lives: SQLite in the study's folder, a database server, or a journal file."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from analysis.errors import TailtuneError, UsageError
+
+ENVIRONMENT = "TAILTUNE_STORAGE"
+_JOURNAL = "journal:"
+
+
+def open_storage(folder: Path, storage: str | None) -> BaseStorage:
+    """Return the storage of the study in `folder`.
+
+    Args:
+        folder: The study's.
+        storage: None for `study.db` in the folder (or `$TAILTUNE_STORAGE`), `journal:PATH` for a journal
+            file, else a database URL as SQLAlchemy takes it.
+
+    Raises:
+        UsageError: If it is no such thing, or its driver is not installed.
+        TailtuneError: If it cannot be reached or written.
+    """
+    if storage is not None and storage.startswith(_JOURNAL):
+        return _journal(folder / storage.removeprefix(_JOURNAL))
+    url = storage or f"sqlite:///{folder / 'study.db'}"
+    try:
+        sqlite = make_url(url).get_backend_name() == "sqlite"
+        # One writer, but dashboards and `status` read beside it.
+        return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}} if sqlite else None)
+    except ArgumentError:
+        raise UsageError(
+            f"--storage must be a database URL or journal:PATH, got '{masked(storage or '')}'",
+            "for example postgresql+psycopg://user@host/database, or journal:study.log",
+        ) from None
+    except ImportError as error:
+        raise UsageError(
+            f"the driver for {masked(url)} is not installed: {error}", "pip install 'tailtune[postgres]'"
+        ) from None
+    except (SQLAlchemyError, RuntimeError) as error:
+        raise storage_error(url, error) from None
+
+
+def storage_error(url: str, error: BaseException) -> TailtuneError:
+    """Return the error for a storage that cannot be reached or written."""
+    cause = getattr(error, "orig", None) or error
+    lines = str(cause).strip().splitlines()
+    return TailtuneError(
+        f"cannot use the study's storage {masked(url)}: {lines[0][:200] if lines else type(cause).__name__}",
+        f"check that it is there and can be written, or give its full URL by ${ENVIRONMENT}",
+    )
+
+
+def masked(storage: str) -> str:
+    """Return `storage` with its password hidden, as messages and logs may show it."""
+    try:
+        return make_url(storage).render_as_string(hide_password=True)
+    except ArgumentError:
+        return storage.split("@")[-1]
+
+
+def without_password(storage: str) -> str:
+    """Return `storage` as study.yaml may hold it: a resume takes the password from the environment."""
+    if storage.startswith(_JOURNAL):
+        return storage
+    try:
+        return make_url(storage).set(password=None).render_as_string(hide_password=False)
+    except ArgumentError:
+        return storage
+
+
+def given_storage(stored: str | None) -> str | None:
+    """Return `$TAILTUNE_STORAGE` where that is the stored one with its password, else the stored one."""
+    given = os.environ.get(ENVIRONMENT)
+    return given if given and stored and without_password(given) == stored else stored
+
+
+def _journal(path: Path) -> BaseStorage:
+    try:
+        _mend_journal(path)
+        return JournalStorage(JournalFileBackend(str(path)))
+    except OSError as error:
+        raise storage_error(str(path), error) from None
+
+
+def _mend_journal(path: Path) -> None:
+    """Cut off a last line that a killed writer left torn: nothing could be written after it."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        at = max(0, size - 1_000_000)
+        file.seek(at)
+        tail = file.read()
+        if tail and not tail.endswith(b"\n"):
+            file.truncate(at + tail.rfind(b"\n") + 1)
+
+
+def open_study(storage: BaseStorage, name: str, identity: str, url: str) -> optuna.Study:
+    """Return the Optuna study `name`, made if it is not there; higher values are better.
+
+    Args:
+        storage: Where it lives.
+        name: Of the study.
+        identity: Of the study's folder: another folder's study of the same name is refused.
+        url: Of the storage, for messages.
+
+    Raises:
+        TailtuneError: If the name is taken by another study, or the storage cannot be used.
+    """
+    try:
+        study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
+        owner = study.user_attrs.get("tailtune_id")
+        if owner is None and not study.get_trials(deepcopy=False):
+            study.set_user_attr("tailtune_id", identity)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                study.set_metric_names(["macro_f1"])
+        elif owner != identity:
+            raise TailtuneError(
+                f"{masked(url)} has another study called '{name}'", "choose another --study name or storage"
+            )
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError) as error:
+        raise storage_error(url, error) from None
+    return study

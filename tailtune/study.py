@@ -1,0 +1,293 @@
+"""A study: a folder with everything needed to repeat, resume and judge a search."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import CategoricalChoiceType
+from optuna.trial import FrozenTrial
+
+from analysis.errors import TailtuneError, UsageError
+from analysis.records import RecordFolder, TrialInfo, TrialRecord, TrialState
+from tailtune.algorithm import enqueue
+from tailtune.asha import Asha
+from tailtune.brake import STOP_FILE
+from tailtune.exchange import Observer, Space
+from tailtune.lock import StudyLock, driver_of
+from tailtune.optuna_bridge import Ledger
+from tailtune.retention import Retention
+from tailtune.storage import given_storage, open_storage, open_study, without_password
+from tailtune.study_spec import FILE, StudySpec
+from trainable.config import TrialConfig
+
+StartingPoint = tuple[str, dict[str, CategoricalChoiceType]]
+"""A name, and the parameters under which the space suggests its configuration."""
+
+
+class Study:
+    """The study in `folder`; made by `Study.create` or `Study.open`.
+
+    Attributes:
+        folder: `HOME/NAME`.
+        spec: What study.yaml says.
+    """
+
+    def __init__(self, folder: Path, spec: StudySpec, storage: str | None) -> None:
+        self.folder, self.spec = folder, spec
+        self._url = storage
+
+    @classmethod
+    def create(
+        cls,
+        home: Path,
+        spec: StudySpec,
+        *,
+        storage: str | None = None,
+        start_from: Sequence[StartingPoint] = (),
+    ) -> Study:
+        """Return the study that `spec` describes, made if it is not there yet.
+
+        Args:
+            home: Folder of studies.
+            spec: `id` and `created` are filled in.
+            storage: As `open_storage` takes it.
+            start_from: Starting points, tried before anything else.
+
+        Raises:
+            UsageError: If a different search has this name, or there are more starting points than trials.
+            TailtuneError: If the folder or the storage cannot be written.
+        """
+        if len(start_from) > spec.budget.trials:
+            raise UsageError(
+                f"a search tries at least its starting points, got {len(start_from)} of them and "
+                f"{spec.budget.trials} trials",
+                f"give --trials {len(start_from)} or more",
+            )
+        stored = None if storage is None else without_password(storage)
+        spec = spec.model_copy(update={"storage": stored})
+        folder = home / spec.name
+        if (folder / FILE).exists():
+            study = cls.open(home, spec.name, storage=storage)
+            study._refuse_if_different(spec)
+            study.enqueue(start_from)
+            return study
+        try:
+            (folder / "trials").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TailtuneError(
+                f"cannot make the study's folder {folder}: {error.strerror}",
+                "choose a --home that can be written",
+            ) from None
+        spec = spec.model_copy(update={"id": uuid.uuid4().hex, "created": datetime.now(UTC).isoformat()})
+        spec.write(folder)
+        study = cls(folder, spec, storage)
+        study.enqueue(start_from)
+        return study
+
+    @classmethod
+    def open(cls, home: Path, name: str, *, storage: str | None = None) -> Study:
+        """Return the study called `name`.
+
+        Args:
+            home: Folder of studies.
+            name: Of the study.
+            storage: Its full storage, where that has a password and `$TAILTUNE_STORAGE` does not say it.
+
+        Raises:
+            TailtuneError: If there is no such study, or study.yaml cannot be read.
+        """
+        spec = StudySpec.read(home / name)
+        return cls(home / name, spec, storage or given_storage(spec.storage))
+
+    @property
+    def name(self) -> str:
+        """Of the study."""
+        return self.spec.name
+
+    @cached_property
+    def _storage(self) -> optuna.storages.BaseStorage:
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        return open_storage(self.folder, self._url)
+
+    def optuna(self) -> optuna.Study:
+        """Return the Optuna study, which is the truth about every trial's state.
+
+        Raises:
+            TailtuneError: If its storage cannot be used.
+        """
+        url = self._url or f"sqlite:///{self.folder / 'study.db'}"
+        return open_study(self._storage, self.name, self.spec.id, url)
+
+    def enqueue(self, points: Sequence[StartingPoint]) -> None:
+        """Put starting points into the study, those that it has already left out."""
+        enqueue(self.optuna(), points)
+
+    def resize(self, trials: int) -> None:
+        """Ask for `trials` in all.
+
+        Raises:
+            UsageError: If the study has that many or more already.
+        """
+        asked = self.spec.budget.trials
+        if trials < asked:
+            raise UsageError(
+                f"a study only grows, and '{self.name}' asks for {asked} trials already, got {trials}",
+                f"give --trials {asked} or more",
+            )
+        budget = self.spec.budget.model_copy(update={"trials": trials})
+        self.spec = self.spec.model_copy(update={"budget": budget})
+        self.spec.write(self.folder)
+
+    def locked(self) -> StudyLock:
+        """Return the right to drive this study, for a `with`."""
+        return StudyLock(self.folder)
+
+    def ledger(self, space: Space, observer: Observer | None = None) -> Ledger:
+        """Return the books of this study; the caller holds the lock."""
+        budget = self.spec.budget
+        study = self.optuna()
+        keeper = _Keeper(observer or Observer(), Retention(self.folder / "trials", self.spec.retention))
+        for trial in study.get_trials(deepcopy=False):
+            if trial.state.is_finished() and "replaced" not in trial.user_attrs:
+                keeper.keep(trial.number, TrialState[trial.state.name], trial.value)
+        return Ledger(
+            study,
+            self._storage,
+            trials=self.folder / "trials",
+            space=space,
+            base=self.spec.base.model_copy(update={"epochs": budget.epochs}),
+            asked=budget.trials,
+            asha=Asha(budget.epochs, budget.grace_epochs, budget.reduction_factor),
+            grace_epochs=budget.grace_epochs,
+            seed=self.spec.seed,
+            repeats=budget.repeats,
+            observer=keeper,
+        )
+
+    def request_stop(self) -> bool:
+        """Have the driver stop after the results it has; return whether there is one."""
+        if driver_of(self.folder) is None:
+            return False
+        (self.folder / STOP_FILE).touch()
+        return True
+
+    def records(self) -> list[TrialRecord]:
+        """Return the record of every trial that counts, by number; states and values are Optuna's."""
+        return [
+            self._record(trial)
+            for trial in self.optuna().get_trials(deepcopy=False)
+            if "replaced" not in trial.user_attrs
+        ]
+
+    def config(self, number: int) -> TrialConfig:
+        """Return the resolved configuration of trial `number`.
+
+        Raises:
+            UsageError: If there is no such trial, or it has no configuration yet.
+        """
+        trials = {t.number: t for t in self.optuna().get_trials(deepcopy=False) if "config" in t.user_attrs}
+        if number not in trials:
+            known = f"it has {min(trials)} to {max(trials)}" if trials else "it has none yet"
+            raise UsageError(f"no trial {number} with a configuration in study '{self.name}'", known)
+        return TrialConfig.model_validate(trials[number].user_attrs["config"])
+
+    def status(self) -> dict[str, Any]:
+        """Return where the study stands, as `status --json` prints it."""
+        study = self.optuna()
+        trials = [t for t in study.get_trials(deepcopy=False) if "replaced" not in t.user_attrs]
+        counts = Counter(trial.state.name for trial in trials)
+        complete = [t for t in trials if t.state.name == "COMPLETE" and t.value is not None]
+        best = max(complete, key=lambda t: (t.value or 0.0, -t.number), default=None)
+        ended = sum(counts[state] for state in ("COMPLETE", "PRUNED", "FAIL"))
+        finished = ended >= self.spec.budget.trials or (
+            "exhausted" in study.user_attrs and ended == len(trials)
+        )
+        running = driver_of(self.folder) is not None
+        return {
+            "study": self.name,
+            "state": "running" if running else "finished" if finished else "stopped",
+            "asked_trials": self.spec.budget.trials,
+            "trials": {state.name: counts[state.name] for state in TrialState},
+            "disk_bytes": _disk_bytes(self.folder),
+            "best": None if best is None else self._best(best),
+            "home": str(self.folder.parent),
+        }
+
+    def _best(self, trial: FrozenTrial) -> dict[str, Any]:
+        return {
+            "number": trial.number,
+            "macro_f1": trial.value,
+            "epochs": len(trial.intermediate_values),
+            "record": str(self.folder / "trials" / str(trial.number)),
+        }
+
+    def _record(self, trial: FrozenTrial) -> TrialRecord:
+        record = RecordFolder(self.folder / "trials" / str(trial.number)).load()
+        finished = trial.state.is_finished()
+        state = TrialState[trial.state.name]
+        info: TrialInfo = replace(
+            record.info,
+            number=trial.number,
+            state=state,
+            value=trial.value if finished else None,
+            reason=trial.user_attrs.get("reason") if finished else None,
+            params=trial.params,
+        )
+        return replace(record, info=info)
+
+    def _refuse_if_different(self, spec: StudySpec) -> None:
+        differences = self.spec.differences(spec)
+        if not differences:
+            return
+        remedy = "choose another --study name"
+        if all(key.startswith("budget.trials") for key in differences):
+            remedy = f"extend it with `tailtune resume {self.name} --trials {spec.budget.trials}`"
+        listed = "; ".join(differences[:6])
+        raise UsageError(f"study '{self.name}' exists with a different search ({listed})", remedy)
+
+
+class _Keeper(Observer):
+    """Passes on what happens, and has the weights of ended trials kept or deleted."""
+
+    def __init__(self, observer: Observer, retention: Retention) -> None:
+        self._observer, self._retention = observer, retention
+
+    def trial_started(self, number: int, config: TrialConfig, *, resumed: bool) -> None:
+        """Pass it on."""
+        self._observer.trial_started(number, config, resumed=resumed)
+
+    def epoch_ended(self, number: int, epoch: int, value: float) -> None:
+        """Pass it on."""
+        self._observer.epoch_ended(number, epoch, value)
+
+    def trial_ended(self, number: int, state: TrialState, value: float | None, reason: str | None) -> None:
+        """Pass it on, and keep or delete."""
+        self.keep(number, state, value)
+        self._observer.trial_ended(number, state, value, reason)
+
+    def keep(self, number: int, state: TrialState, value: float | None) -> None:
+        """Keep or delete the weights of a trial that has ended."""
+        self._retention.ended(number, value, complete=state is TrialState.COMPLETE)
+
+
+def _disk_bytes(folder: Path) -> int:
+    total = 0
+    for root, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(root, name)).st_size
+            except OSError:
+                continue  # gone between listing and looking: the study is running
+    return total
+
+
+__all__ = ["StartingPoint", "Study"]
