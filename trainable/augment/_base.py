@@ -131,7 +131,7 @@ class ImageOp(AugmentOp):
 
     @abstractmethod
     def apply(self, images: Tensor, draw: Draw) -> Tensor:
-        """Return `(B, C, H, W)` images in [0, 1] from such images."""
+        """Return `(B, C, H, W)` images in [0, 1] from such images, which may be overwritten."""
 
 
 class Mask(AugmentOp):

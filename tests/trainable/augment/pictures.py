@@ -23,7 +23,7 @@ def make_draw(
         generator=torch.Generator().manual_seed(seed),
         device=torch.device("cpu"),
         rarity=torch.full((batch,), rarity),
-        epoch_fraction=0.0,
+        epoch_fraction=0.5,
     )
 
 
