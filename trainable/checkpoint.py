@@ -23,14 +23,14 @@ def save_checkpoint(record: RecordFolder, state: dict[str, Any], attempt: str | 
     record.write_bytes("checkpoint.pt", buffer.getvalue(), attempt)
 
 
-def load_checkpoint(record: RecordFolder, device: torch.device) -> dict[str, Any] | None:
-    """Return the record's checkpoint with its tensors on `device`, or None where there is none.
+def load_checkpoint(record: RecordFolder | None, device: torch.device) -> dict[str, Any] | None:
+    """Return the record's checkpoint with its tensors on `device`, or None where there is no such thing.
 
     Raises:
         TailtuneError: If the file cannot be read, or a newer tailtune wrote it.
     """
-    path = record.path / "checkpoint.pt"
-    if not path.exists():
+    path = None if record is None else record.path / "checkpoint.pt"
+    if path is None or not path.exists():
         return None
     try:
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)

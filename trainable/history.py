@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import nn
 
 from analysis.metrics import Metrics
 from analysis.records import Cost, EpochRow, Predictions, RecordFolder, Summary
-from trainable.checkpoint import load_checkpoint, save_checkpoint, save_weights
+from trainable.checkpoint import save_checkpoint, save_weights
 from trainable.config import TrialConfig
 from trainable.evaluate import mean_cross_entropy
 from trainable.meter import LossMeter, Meter, peak_host_bytes
@@ -52,13 +53,19 @@ class History:
 
     Args:
         config: The trial.
-        state: Its changing parts; restored here from the record's checkpoint, where there is one.
+        state: Its changing parts.
         record: Where to keep everything, or None to keep it in memory only.
         attempt: Id of this attempt at the trial.
+        saved: The checkpoint that `state` was restored from, or None.
     """
 
     def __init__(
-        self, config: TrialConfig, state: TrialState, record: RecordFolder | None, attempt: str | None
+        self,
+        config: TrialConfig,
+        state: TrialState,
+        record: RecordFolder | None,
+        attempt: str | None,
+        saved: Mapping[str, Any] | None,
     ) -> None:
         self.config, self.state, self.record, self.attempt = config, state, record, attempt
         self.rows: list[EpochRow] = []
@@ -66,21 +73,18 @@ class History:
         self.diverged: str | None = None
         self.cost = Cost(parameters=state.parameters, flops=state.flops)
         self.meter = Meter(state.device)
-        self._resume()
+        if record is not None and saved is not None:
+            self._resume(record, saved)
 
-    def _resume(self) -> None:
-        saved = None if self.record is None else load_checkpoint(self.record, self.state.device)
-        if self.record is None or saved is None:
-            return
-        self.state.load_state_dict(saved["state"])
+    def _resume(self, record: RecordFolder, saved: Mapping[str, Any]) -> None:
         self.rows = [EpochRow(**row) for row in saved["rows"]]
         self.best_epoch = saved["best_epoch"]
         self.cost = Cost(**saved["cost"])
         self.meter = Meter(self.state.device, **saved["meter"])
-        former = self.record.summary
+        former = record.summary
         self.diverged = former.diverged if former is not None and former.epoch > len(self.rows) else None
         self._write_summary()
-        self.record.write_epochs(self.rows, self.attempt)
+        record.write_epochs(self.rows, self.attempt)
 
     @property
     def num_epochs(self) -> int:
@@ -133,9 +137,7 @@ class History:
             return self.report()
         val_loss = mean_cross_entropy(predictions.logits, predictions.targets)
         seconds = self.meter.lap()
-        row = EpochRow.of(
-            epoch, metrics, train_loss=losses.mean(), val_loss=val_loss, lr=lr, seconds=seconds
-        )
+        row = EpochRow.of(epoch, metrics, train_loss=losses.mean(), val_loss=val_loss, lr=lr, seconds=seconds)
         chosen = self.config.select == "last" or self.best is None or row.macro_f1 > self.best.macro_f1
         self.rows.append(row)
         if chosen:

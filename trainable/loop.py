@@ -8,11 +8,11 @@ import torch
 
 from analysis.metrics import Metrics
 from analysis.records import Predictions, RecordFolder
+from trainable.checkpoint import load_checkpoint
 from trainable.config import TrialConfig
 from trainable.data.dataset import ImageDataset, Split
 from trainable.evaluate import predict_logits
 from trainable.history import EpochReport, History
-from trainable.meter import LossMeter
 from trainable.seeding import seeded
 from trainable.state import TrialState
 
@@ -45,8 +45,9 @@ def fit(
         A report an epoch; the last has `final` set, and `diverged` where loss or logits were not finite.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    trial = TrialState(config, dataset, split, device)
-    history = History(config, trial, record, attempt)
+    saved = load_checkpoint(record, device)
+    trial = TrialState(config, dataset, split, device, saved)
+    history = History(config, trial, record, attempt, saved)
     if history.num_epochs or history.ended:
         yield history.report()
     while not history.ended:

@@ -1,4 +1,4 @@
-"""Where randomness comes from: a seed for each purpose, derived from the trial's own; the caller's is left alone."""
+"""Where randomness comes from: a seed for each purpose, derived from the trial's; the caller's is left alone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def generator_for(device: torch.device, *parts: int | str) -> torch.Generator:
 
 @contextmanager
 def seeded(device: torch.device, *parts: int | str) -> Iterator[None]:
-    """Seed torch's global generators for what cannot be given one (initialisation, dropout), then restore them."""
+    """Seed torch's global generators for what takes no other (initialisation, dropout), then restore them."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices, enabled=True):
         torch.manual_seed(derived_seed(*parts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ class TrialState:
         dataset: Its images.
         split: Which of them train and validate.
         device: Where to train.
-        precision: The number format, or None to resolve the configuration's.
+        saved: A checkpoint of this trial to restore from; what `auto` settings chose then is kept.
     """
 
     def __init__(
@@ -40,10 +41,13 @@ class TrialState:
         dataset: ImageDataset,
         split: Split,
         device: torch.device,
-        precision: Precision | None = None,
+        saved: Mapping[str, Any] | None = None,
     ) -> None:
         self.config, self.device = config, device
-        self.precision = precision or resolve_precision(config.training.precision, device)
+        wanted = config.training.precision
+        self.precision = (
+            resolve_precision(wanted, device) if saved is None else Precision(**saved["state"]["precision"])
+        )
         labels = dataset.labels[split.train]
         self.class_counts = np.bincount(labels, minlength=dataset.num_classes)
         self.sampler = config.sampler.build(
@@ -82,6 +86,8 @@ class TrialState:
         self.schedule = config.schedule.build(config.epochs, self.steps_per_epoch)
         self.averager = config.averaging.build(self.model, config.epochs, self.steps_per_epoch)
         self._class_weights = self._weights_tensor(config.class_weights.build(self.class_counts))
+        if saved is not None:
+            self.load_state_dict(saved["state"])
 
     def _weights_tensor(self, weights: NDArray[np.float64]) -> Tensor | None:
         if not self.config.class_weights.corrects_imbalance:
@@ -128,7 +134,7 @@ class TrialState:
             "precision": {"name": self.precision.name, "channels_last": self.precision.channels_last},
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` returned."""
         self.model.load_state_dict(state["model"])
         self.averager.load_state_dict(state["averager"])

@@ -62,6 +62,7 @@ class ImageTrainable(tune.Trainable):  # type: ignore[misc]
             threads: CPU threads that the trial may use.
         """
         die_with_parent()
+        self._fresh = True
         torch.set_num_threads(threads)
         self._dataset, self._split = data.get(), data.split
         self._begin(config)

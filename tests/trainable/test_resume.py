@@ -1,0 +1,125 @@
+"""A resumed trial equals an uninterrupted one, bit for bit, for every component that has a state."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from analysis.records import EpochRow, RecordFolder
+from tests.trainable.test_loop import small
+from trainable.averaging import AVERAGING
+from trainable.config import TrialConfig
+from trainable.data.dataset import ImageDataset, Split
+from trainable.loop import fit
+from trainable.optimizers import OPTIMIZERS
+from trainable.samplers import SAMPLERS
+from trainable.schedules import SCHEDULES
+
+LOSSES_WITH_EPOCHS = ["ldam", "logit_adjustment"]
+
+
+def cases() -> list[dict[str, Any]]:
+    """One small trial for each optimizer, schedule, average and sampler, and a few that meet."""
+    single = [
+        {family: {"name": name}}
+        for family, registry in (
+            ("optimizer", OPTIMIZERS),
+            ("schedule", SCHEDULES),
+            ("averaging", AVERAGING),
+            ("sampler", SAMPLERS),
+        )
+        for name in registry.names()
+    ]
+    busy = {
+        "optimizer": {"name": "sam"},
+        "schedule": {"name": "plateau", "warmup_epochs": 1.0},
+        "averaging": {"name": "ema"},
+        "sampler": {"name": "dynamic"},
+        "mixing": {"name": "mixup_or_cutmix"},
+        "augment": [{"name": "crop"}, {"name": "rotation"}, {"name": "brightness"}, {"name": "erasing"}],
+        "backbone": {"name": "test_efficientnet", "drop_rate": 0.2, "drop_path_rate": 0.1},
+        "training": {"accumulate": 2, "clip_norm": 1.0, "precision": "bf16"},
+    }
+    return [*single, busy]
+
+
+def label(case: dict[str, Any]) -> str:
+    family = next(iter(case))
+    return f"{family}-{case[family]['name']}" if len(case) == 1 else "busy"
+
+
+@pytest.mark.parametrize("case", cases(), ids=label)
+def test_resumed_equals_uninterrupted(
+    case: dict[str, Any], digits: ImageDataset, split: Split, tmp_path: Path
+) -> None:
+    config = small(epochs=4, **case)
+    whole, broken = RecordFolder(tmp_path / "whole"), RecordFolder(tmp_path / "broken")
+    reports = list(fit(config, digits, split, record=whole, device="cpu"))
+    for _ in itertools.islice(fit(config, digits, split, record=broken, device="cpu"), 2):
+        pass
+    resumed = list(fit(config, digits, split, record=broken, device="cpu"))
+    assert [report.epoch for report in resumed] == [2, 3, 4], "the newest known epoch is told once more"
+    assert resumed[-1].curve == reports[-1].curve
+    assert [untimed(row) for row in broken.epochs()] == [untimed(row) for row in whole.epochs()]
+    for name in ("best.safetensors",):
+        one, two = load_file(whole.path / name), load_file(broken.path / name)
+        assert one.keys() == two.keys()
+        for key in one:
+            np.testing.assert_array_equal(one[key], two[key], err_msg=key)
+    first, second = whole.predictions(), broken.predictions()
+    assert first is not None
+    assert second is not None
+    np.testing.assert_array_equal(first.logits, second.logits)
+    assert first.epoch == second.epoch
+
+
+def untimed(row: EpochRow) -> EpochRow:
+    return dataclasses.replace(row, seconds=0.0)
+
+
+def test_fp16_scaler_is_resumed(digits: ImageDataset, split: Split, tmp_path: Path) -> None:
+    config = small(epochs=3, training={"precision": "fp16"}, backbone="test_byobnet")
+    whole, broken = RecordFolder(tmp_path / "whole"), RecordFolder(tmp_path / "broken")
+    list(fit(config, digits, split, record=whole, device="cpu"))
+    next(fit(config, digits, split, record=broken, device="cpu"))
+    list(fit(config, digits, split, record=broken, device="cpu"))
+    assert [untimed(row) for row in broken.epochs()] == [untimed(row) for row in whole.epochs()]
+
+
+def test_a_finished_trial_is_told_again_not_trained_again(
+    digits: ImageDataset, split: Split, tmp_path: Path
+) -> None:
+    record, config = RecordFolder(tmp_path), small()
+    reports = list(fit(config, digits, split, record=record, device="cpu"))
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    again = list(fit(config, digits, split, record=record, device="cpu"))
+    assert [(r.epoch, r.final, r.best_macro_f1) for r in again] == [(3, True, reports[-1].best_macro_f1)]
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+def test_files_lost_after_the_checkpoint_come_back(digits: ImageDataset, split: Split, tmp_path: Path) -> None:
+    """A kill between the checkpoint and what is written after it loses nothing."""
+    record, config = RecordFolder(tmp_path), small()
+    for _ in itertools.islice(fit(config, digits, split, record=record, device="cpu"), 2):
+        pass
+    record.write_epochs(record.epochs()[:1])
+    (tmp_path / "summary.json").unlink()
+    list(fit(config, digits, split, record=record, device="cpu"))
+    assert [row.epoch for row in record.epochs()] == [1, 2, 3]
+    assert record.summary is not None
+    assert record.summary.finished
+
+
+def test_what_auto_chose_is_reused(digits: ImageDataset, split: Split, tmp_path: Path) -> None:
+    record = RecordFolder(tmp_path)
+    next(fit(small(training={"precision": "bf16"}), digits, split, record=record, device="cpu"))
+    config: TrialConfig = small(training={"precision": "auto"})
+    list(fit(config, digits, split, record=record, device="cpu"))
+    assert record.summary is not None
+    assert record.summary.auto["precision"] == "bf16"
