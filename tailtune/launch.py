@@ -1,0 +1,224 @@
+"""From a request to a running search: data, split, space, starting points, study, trials."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search_spaces.recipe_book import load_recipe
+from search_spaces.space import SearchSpace, load_space
+
+from analysis.errors import TailtuneError
+from tailtune.planning import Request, base_config, cache_folder, machine, resources
+from tailtune.progress import Watcher
+from tailtune.search import run_search
+from tailtune.study import StartingPoint, Study
+from tailtune.study_spec import BudgetSpec, DataSpec, ResourceSpec, SpaceSpec, SplitSpec, StudySpec
+from trainable.config import TrialConfig
+from trainable.data.load import load_dataset
+from trainable.data.split import load_split, make_split, save_split
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from trainable.data.dataset import ImageDataset, Split
+
+_VERSIONED = ("torch", "torchvision", "timm", "optuna", "ray", "numpy", "tailtune")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that a search needs, and nothing written yet but the cache of decoded images."""
+
+    dataset: ImageDataset
+    split: Split
+    space: SearchSpace
+    spec: StudySpec
+    points: tuple[StartingPoint, ...]
+
+
+def prepare(request: Request, watcher: Watcher) -> Prepared:
+    """Read the space, the starting points and the data.
+
+    Raises:
+        UsageError: If a name or value is refused.
+        TailtuneError: If the data cannot be read.
+    """
+    base = base_config(request)
+    space = load_space(request.space)
+    starts = [starting_point(name, request.home, base) for name in request.start_from]
+    if request.widen:
+        for _, config in starts:
+            space = space.widened(config)
+    points = tuple((name, dict(space.parameters_of(config))) for name, config in starts)
+    dataset = load_dataset(
+        request.data,
+        data=base.data,
+        cache_dir=cache_folder(request.home),
+        group_by=request.group_by,
+        progress=watcher.decoding,
+    )
+    split = make_split(dataset, seed=request.seed, test_fraction=request.test_fraction)
+    spec = _spec(request, base, space, dataset, tuple(name for name, _ in starts))
+    return Prepared(dataset, split, space, spec, points)
+
+
+def launch(request: Request, watcher: Watcher) -> Study:
+    """Make or open the study that `request` describes, and run it."""
+    with watcher:
+        prepared = prepare(request, watcher)
+        study = Study.create(request.home, prepared.spec, storage=request.storage, start_from=prepared.points)
+        study.spec = study.spec.model_copy(update={"resources": prepared.spec.resources})
+        return _run(study, prepared.space, prepared.dataset, watcher, request.time_budget, request.address)
+
+
+def relaunch(
+    study: Study,
+    *,
+    trials: int | None,
+    concurrent: int | None,
+    time_budget: float | None,
+    address: str | None,
+    watcher: Watcher,
+) -> Study:
+    """Go on with `study`, with its own data and space.
+
+    Raises:
+        TailtuneError: If its data are not what they were.
+    """
+    with watcher:
+        if trials is not None:
+            with study.locked():
+                study.resize(trials)
+        if concurrent is not None:
+            given = study.spec.resources.model_copy(update={"concurrent": concurrent})
+            study.spec = study.spec.model_copy(update={"resources": given})
+        data = study.spec.data
+        dataset = load_dataset(
+            data.source,
+            data=study.spec.base.data,
+            cache_dir=cache_folder(study.folder.parent),
+            group_by=data.group_by,
+            progress=watcher.decoding,
+        )
+        if dataset.fingerprint != data.fingerprint:
+            raise TailtuneError(
+                f"a study goes on with the images that it began with, but those of {data.source} have changed",
+                "put them back, or begin a new study",
+            )
+        return _run(study, space_of(study), dataset, watcher, time_budget, address)
+
+
+def space_of(study: Study) -> SearchSpace:
+    """Return the space that `study` was begun with, as study.yaml holds it."""
+    stored = study.spec.space
+    return (
+        SearchSpace.from_yaml(stored.yaml, f"{study.folder}: space") if stored.yaml else load_space(stored.name)
+    )
+
+
+def split_of(study: Study, dataset: ImageDataset) -> Split:
+    """Return the study's split, as it is stored, or made by its seed and stored."""
+    path = study.folder / study.spec.split.file
+    if path.exists():
+        return load_split(path, fingerprint=dataset.fingerprint)
+    split = make_split(dataset, seed=study.spec.split.seed, test_fraction=study.spec.data.test_fraction)
+    save_split(split, path, fingerprint=dataset.fingerprint)
+    return split
+
+
+def starting_point(name: str, home: Path, base: TrialConfig) -> tuple[str, TrialConfig]:
+    """Return the configuration of a file, a study's best trial or a recipe, with the run's epochs and geometry."""
+    if Path(name).is_file():
+        config = TrialConfig.from_file(name)
+    elif (home / name / "study.yaml").exists():
+        study = Study.open(home, name)
+        best = study.status()["best"]
+        if best is None:
+            raise TailtuneError(
+                f"study '{name}' has no finished trial to start from", f"run `tailtune resume {name}`"
+            )
+        config = study.config(best["number"])
+    else:
+        config = load_recipe(name)
+    return name, config.model_copy(update={"epochs": base.epochs, "data": base.data})
+
+
+def _run(
+    study: Study,
+    space: SearchSpace,
+    dataset: ImageDataset,
+    watcher: Watcher,
+    time_budget: float | None,
+    address: str | None,
+) -> Study:
+    from trainable.tune_adapter import ImageTrainable, SharedData
+
+    split = split_of(study, dataset)
+    threads = max(1, int(study.spec.resources.cpus_per_trial))
+
+    def shared() -> Mapping[str, Any]:
+        return {"data": SharedData.put(dataset, split), "threads": threads}
+
+    watcher.begin(study.status(), study.spec.budget.epochs)
+    watcher.outcome = run_search(
+        study,
+        space,
+        ImageTrainable,
+        shared=shared,
+        observer=watcher,
+        time_budget_seconds=time_budget,
+        address=address,
+    )
+    return study
+
+
+def _spec(
+    request: Request, base: TrialConfig, space: SearchSpace, dataset: ImageDataset, starts: tuple[str, ...]
+) -> StudySpec:
+    cores, num_gpus = machine()
+    given = resources(
+        request.cpus_per_trial, request.gpus_per_trial, request.concurrent, cores=cores, num_gpus=num_gpus
+    )
+    counts = dict(zip(dataset.class_names, dataset.class_counts().tolist(), strict=True))
+    return StudySpec(
+        name=request.name,
+        data=DataSpec(
+            source=dataset.source if not Path(request.data).exists() else str(Path(request.data).absolute()),
+            fingerprint=dataset.fingerprint,
+            num_images=len(dataset.labels),
+            num_classes=dataset.num_classes,
+            class_counts=counts,
+            image_size=dataset.image_size,
+            resize=base.data.resize,
+            flips=base.data.flips,
+            test_fraction=request.test_fraction,
+            group_by=request.group_by,
+        ),
+        split=SplitSpec(seed=request.seed),
+        space=SpaceSpec(name=request.space, fingerprint=space.fingerprint(), yaml=space.to_yaml()),
+        budget=BudgetSpec(trials=request.trials, epochs=request.epochs, grace_epochs=grace(request.epochs)),
+        seed=request.seed,
+        base=base,
+        start_from=starts,
+        resources=ResourceSpec(
+            cpus_per_trial=given.cpus, gpus_per_trial=given.gpus, concurrent=given.concurrent
+        ),
+        versions={"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in _VERSIONED},
+    )
+
+
+def grace(epochs: int) -> int:
+    """Return the epochs before ASHA's first rung: a third of a trial, from 1 to 3.
+
+    Rare classes are silent early, and the spaces warm up for at most two epochs: no trial is judged
+    before its third epoch where it has nine or more.
+
+    >>> [grace(epochs) for epochs in (1, 2, 6, 9, 100)]
+    [1, 1, 2, 3, 3]
+    """
+    return min(3, max(1, epochs // 3))

@@ -1,0 +1,192 @@
+"""From what the user asks for to what a search needs: checked options, data, split, space, starting points."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from analysis.errors import UsageError, unknown_name
+
+METRICS = ("macro_f1",)
+DEFAULT_HOME = Path("runs")
+_FLIPS_OF = {"digits-lt": "none"}
+"""Built-in data whose classes do not survive a mirror."""
+MOST_CONCURRENT = 8
+"""Without a GPU; TPE learns little from trials that it hands out blindly side by side."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a search is asked for, as the command line names it; checked when it is made.
+
+    Raises:
+        UsageError: If a value breaks its law.
+    """
+
+    data: str
+    study: str | None = None
+    space: str = "default"
+    trials: int = 20
+    time_budget: float | None = None
+    epochs: int = 10
+    metric: str = "macro_f1"
+    image_size: tuple[int, int] | None = None
+    resize: str = "pad"
+    flips: str | None = None
+    cpus_per_trial: float | None = None
+    gpus_per_trial: float | None = None
+    concurrent: int | None = None
+    start_from: Sequence[str] = ()
+    widen: bool = False
+    storage: str | None = None
+    address: str | None = None
+    seed: int = 0
+    group_by: str | None = None
+    test_fraction: float = 0.0
+    home: Path = field(default_factory=lambda: home_folder(None))
+
+    def __post_init__(self) -> None:
+        at_least("trials", self.trials, 1)
+        at_least("epochs", self.epochs, 1)
+        at_least("seed", self.seed, 0)
+        if self.metric not in METRICS:
+            raise unknown_name("metric", self.metric, METRICS)
+        if not 0.0 <= self.test_fraction < 1.0:
+            raise UsageError(f"--test-fraction must lie in [0, 1), got {self.test_fraction}")
+        check_run(self.time_budget, self.concurrent, self.address)
+        check_resources(self.cpus_per_trial, self.gpus_per_trial)
+        if self.study is not None:
+            check_study_name(self.study)
+
+    @property
+    def name(self) -> str:
+        """The study's name: as given, or made of the data's and the space's."""
+        if self.study is not None:
+            return self.study
+        parts = (Path(self.data).stem or Path(self.data).absolute().name, Path(self.space.split(":")[-1]).stem)
+        return "-".join(re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-.") or "study" for part in parts)
+
+    @property
+    def mirrorings(self) -> str:
+        """The flips asked for, or what suits the data."""
+        return self.flips or _FLIPS_OF.get(self.data, "h")
+
+
+def home_folder(home: str | os.PathLike[str] | None) -> Path:
+    """Return `home`, or else `$TAILTUNE_HOME`, or else `runs`."""
+    return Path(home if home is not None else os.environ.get("TAILTUNE_HOME", DEFAULT_HOME)).expanduser()
+
+
+def cache_folder(home: Path) -> Path:
+    """Return where decoded images are kept: `$TAILTUNE_CACHE`, or `.cache` in the home."""
+    given = os.environ.get("TAILTUNE_CACHE")
+    return Path(given).expanduser() if given else home / ".cache"
+
+
+def at_least(option: str, value: float, least: float) -> None:
+    """Refuse `value` below `least`.
+
+    Raises:
+        UsageError: In the words of the command line.
+    """
+    if value < least:
+        raise UsageError(f"--{option} must be at least {least:g}, got {value:g}")
+
+
+def check_run(time_budget: float | None, concurrent: int | None, address: str | None) -> None:
+    """Refuse what no run can have.
+
+    Raises:
+        UsageError: If a value breaks its law, or the address is one of Ray Client.
+    """
+    if time_budget is not None and time_budget <= 0:
+        raise UsageError(f"--time-budget must be above zero, got {time_budget:g} s")
+    if concurrent is not None:
+        at_least("concurrent", concurrent, 1)
+    if address is not None and address.startswith("ray://"):
+        raise UsageError(
+            f"--address must be reached from inside the cluster, got '{address}' (Ray Client would run the "
+            "search away from the study's storage)",
+            "submit the command with `ray job submit -- tailtune search … --address auto`",
+        )
+
+
+def check_resources(cpus: float | None, gpus: float | None) -> None:
+    """Refuse resources that no trial can have.
+
+    Raises:
+        UsageError: If a share is not above zero, or a number of GPUs above 1 is not whole.
+    """
+    if cpus is not None and cpus <= 0:
+        raise UsageError(f"--cpus-per-trial must be above 0, got {cpus:g}")
+    if gpus is not None and (gpus < 0 or (gpus > 1 and gpus != int(gpus))):
+        raise UsageError(f"--gpus-per-trial must lie in [0, 1] or be a whole number, got {gpus:g}")
+
+
+def check_study_name(name: str) -> None:
+    """Refuse a name that is no plain folder name.
+
+    Raises:
+        UsageError: If it is empty, hidden, or leads elsewhere.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}", name):
+        raise UsageError(
+            f"a study's name has letters, digits and _.+- and starts with a letter or digit, got '{name}'",
+            "the folder that holds it is chosen with --home",
+        )
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a trial is given, and how many run at a time."""
+
+    cpus: float
+    gpus: float
+    concurrent: int
+
+
+def resources(
+    cpus: float | None, gpus: float | None, concurrent: int | None, *, cores: int, num_gpus: int
+) -> Resources:
+    """Fill what was not asked for from what the machine has.
+
+    With GPUs: one trial a GPU, cores shared evenly. Without: a core a trial, at most eight trials.
+
+    >>> resources(None, None, None, cores=2, num_gpus=0)
+    Resources(cpus=1, gpus=0.0, concurrent=2)
+    >>> resources(None, 0.5, None, cores=16, num_gpus=1)
+    Resources(cpus=8, gpus=0.5, concurrent=2)
+    """
+    each_gpu = (1.0 if num_gpus else 0.0) if gpus is None else gpus
+    if concurrent is None and each_gpu > 0:
+        concurrent = max(1, int(num_gpus / each_gpu))
+    elif concurrent is None:
+        concurrent = max(1, min(MOST_CONCURRENT, int(cores / (cpus or 1))))
+    return Resources(cpus or max(1, cores // concurrent), each_gpu, concurrent)
+
+
+def machine() -> tuple[int, int]:
+    """Return the CPU cores that this process may use and the GPUs that torch sees."""
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores, torch.cuda.device_count()
+
+
+def base_config(request: Request) -> Any:
+    """Return the part of every trial's configuration that the request decides, as a `TrialConfig`.
+
+    Raises:
+        UsageError: If the geometry breaks a law.
+    """
+    from trainable.component import validated
+    from trainable.config import TrialConfig
+
+    geometry = {"image_size": request.image_size, "resize": request.resize, "flips": request.mirrorings}
+    return validated(TrialConfig, {"epochs": request.epochs, "data": geometry})

@@ -1,0 +1,38 @@
+"""`--set KEY=VALUE`: what it changes, and what it refuses."""
+
+from __future__ import annotations
+
+import pytest
+
+from analysis.errors import UsageError
+from tailtune.overrides import overridden
+from trainable.config import TrialConfig
+
+
+def test_values_components_and_nested_keys() -> None:
+    config = overridden(
+        TrialConfig(), ["optimizer.lr=0.25", "epochs=3", "training.clip_norm=1.5", "data.image_size=[8, 9]"]
+    )
+    assert config.optimizer.lr == 0.25
+    assert (config.epochs, config.training.clip_norm, config.data.image_size) == (3, 1.5, (8, 9))
+    assert overridden(config, ["optimizer=sgd"]).optimizer == TrialConfig().optimizer
+    assert overridden(config, ["training.early_stopping.patience=2"]).training.early_stopping.patience == 2  # type: ignore[union-attr]
+    assert overridden(config, []) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("epochs", "takes KEY=VALUE"),
+        ("epochs=0", "epochs: .*greater than or equal to 1, got 0"),
+        ("epoch=3", "unknown key 'epoch'; did you mean 'epochs'"),
+        ("optimiser.lr=3", "unknown key 'optimiser'; did you mean 'optimizer'"),
+        ("optimizer.lrr=3", "lrr"),
+        ("epochs.more=3", "holds one value and no keys"),
+        ("loss=focl", "unknown loss 'focl'"),
+        ("epochs=[", "plain YAML"),
+    ],
+)
+def test_refusals(change: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        overridden(TrialConfig(), [change])
