@@ -1,7 +1,8 @@
 """How far a score can be trusted: a bootstrap over images, smoothed so that rare classes have a say.
 
 The plain stratified bootstrap gives a class with one image no variance at all, and too little to one with
-three: its nominal 95 % intervals covered 48 to 79 % in the worst of our simulations. Here each replicate is
+three: its nominal 95 % intervals held the truth in 82 % of simulations with three images a class, and in
+60 % on a long tail that ends in single images; these hold it in 95 and 97 %. Here each replicate is
 a draw from what the images leave possible. Image weights are exponential (Rubin's Bayesian bootstrap), and
 every class has one more, imagined image of weight Gamma(`PRIOR_IMAGES`): a random image of a random class,
 predicted as that one was, or, for the case that all or none were right, one that is simply right or wrong.
