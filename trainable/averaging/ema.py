@@ -22,9 +22,7 @@ class Ema(Averaging):
     """
 
     name: Literal["ema"] = "ema"
-    reference: ClassVar[str] = (
-        "Polyak and Juditsky 1992, SIAM 30(4); Tarvainen and Valpola 2017, arXiv 1703.01780"
-    )
+    reference: ClassVar[str] = "Polyak and Juditsky 1992, SIAM; Tarvainen and Valpola 2017, arXiv 1703.01780"
     decay: Annotated[float, Field(ge=0.0, lt=1.0), Choices((0.9, 0.97, 0.99, 0.997, 0.999, 0.9997))] = 0.999
     """Share of the average that a step keeps."""
     warmup: bool = True
@@ -38,9 +36,8 @@ class Ema(Averaging):
 class EmaAverager(Averager):
     """A copy of the model that moves towards it after each step.
 
-    Not timm's `ModelEmaV3` nor torch's `AveragedModel`: both walk through the whole model at each step,
-    which costs a small network a tenth of its step on a GPU, and the latter's decay cannot warm up
-    without waiting for the device.
+    Not timm's `ModelEmaV3` nor torch's `AveragedModel`: both collect the tensors of both models anew at
+    each step, and a decay that warms up makes the latter read its counter back from the device.
     """
 
     def __init__(self, model: nn.Module, decay: float, warmup: bool) -> None:

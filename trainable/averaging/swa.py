@@ -27,7 +27,7 @@ class Swa(Averaging):
     name: Literal["swa"] = "swa"
     reference: ClassVar[str] = "Izmailov et al. 2018, arXiv 1803.05407, algorithm 1"
     start: Annotated[float, Field(ge=0.0, lt=1.0), Range(0.5, 0.9)] = 0.75
-    """Share of the epochs before the first average: 0.4 of 50 epochs starts with the end of epoch 20, from 0."""
+    """Share of the epochs before the first average: 0.4 of 50 epochs takes the 21st as the first."""
     every: Annotated[int, Field(ge=1, le=1000), Choices((1, 2))] = 1
     """Epochs between two averages."""
     lr_factor: Annotated[float, Field(ge=0.0, le=1.0), Range(0.01, 0.5, log=True)] = 0.1
