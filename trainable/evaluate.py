@@ -1,4 +1,4 @@
-"""What a model says of images: logits, rounded to float16 at once, so that all numbers come from what is stored."""
+"""What a model says of images: logits, rounded to float16 at once; every number comes from what is stored."""
 
 from __future__ import annotations
 

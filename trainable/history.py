@@ -14,6 +14,7 @@ from torch import nn
 
 from analysis.metrics import Metrics
 from analysis.records import Cost, EpochRow, Predictions, RecordFolder, Summary
+from trainable.bundle import PREPROCESSING
 from trainable.checkpoint import save_checkpoint, save_weights
 from trainable.config import TrialConfig
 from trainable.evaluate import mean_cross_entropy
@@ -73,6 +74,8 @@ class History:
         self.diverged: str | None = None
         self.cost = Cost(parameters=state.parameters, flops=state.flops)
         self.meter = Meter(state.device)
+        if record is not None:
+            record.write_bytes(PREPROCESSING, state.preprocessing.to_json(), attempt)
         if record is not None and saved is not None:
             self._resume(record, saved)
 

@@ -1,4 +1,4 @@
-"""Where randomness comes from: a seed for each purpose, derived from the trial's; the caller's is left alone."""
+"""Where randomness comes from: a seed for each purpose, derived from the trial's own."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from analysis.metrics import Metrics
 from trainable.backbones import build_backbone, input_statistics
 from trainable.backbones.cost import count_flops, count_parameters
+from trainable.bundle import Preprocessing
 from trainable.config import TrialConfig
 from trainable.data.batches import Batches
 from trainable.data.dataset import ImageDataset, Split
@@ -61,9 +62,23 @@ class TrialState:
             precision=self.precision,
             statistics=input_statistics(config.backbone),
         )
+        self.preprocessing = Preprocessing(
+            image_size=self.batches.image_size,
+            resize=config.data.resize,
+            image_channels=dataset.channels,
+            channels=self.batches.channels,
+            mean=self.batches.normalisation.mean,
+            std=self.batches.normalisation.std,
+            flips=config.data.flips,
+            class_names=dataset.class_names,
+        )
         with seeded(device, config.seed, "initialisation"):
             model = build_backbone(
-                config.backbone, dataset.num_classes, self.batches.image_size, self.batches.channels
+                config.backbone,
+                dataset.num_classes,
+                self.batches.image_size,
+                self.batches.channels,
+                load_trained=saved is None,
             )
         self.model = model.to(device=device, memory_format=self.precision.memory_format)  # type: ignore[call-overload]
         self.parameters = count_parameters(model)

@@ -43,10 +43,8 @@ class CachedImages:
 
 def fingerprint(*parts: str) -> str:
     """Return 16 hex digits that depend on `parts` and their order."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part.encode("utf-8", "surrogateescape") + b"\0")
-    return digest.hexdigest()[:16]
+    joined = "\0".join((str(len(parts)), *parts))
+    return hashlib.sha256(joined.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def open_or_fill(cache_dir: Path, key: str, fill: Fill) -> CachedImages:
@@ -128,7 +126,6 @@ def _drop_rows(path: Path, rows: list[int]) -> None:
     step = max(1, 2**24 // max(1, int(np.prod(images.shape[1:]))))
     for start in range(0, len(kept), step):
         compact[start : start + step] = images[kept[start : start + step]]
-    compact.flush() if isinstance(compact, np.memmap) else None
     os.replace(path.with_name("kept.npy"), path)
 
 

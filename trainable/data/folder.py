@@ -27,6 +27,11 @@ _NO_IMAGES = frozenset({"PDF", "MPEG", "HDF5", "GRIB", "BUFR", "EPS"})
 """Formats that Pillow registers but cannot read, or reads only with another program."""
 
 
+def is_image_name(name: str) -> bool:
+    """Whether a file name ends as an image's does."""
+    return f".{name.rpartition('.')[2].lower()}" in image_extensions()
+
+
 def stamp(status: os.stat_result) -> str:
     """Return what changes when a file's content does: its size and time of change."""
     return f"{status.st_size}:{status.st_mtime_ns}"
@@ -55,14 +60,14 @@ def list_folder(root: Path, source: str) -> Listing:
                     skipped.append((f"{part}{entry.name}", "lies outside the class folders"))
                 continue
             for name, status in _walk(Path(entry.path), f"{part}{entry.name}/", frozenset()):
-                if os.path.splitext(name)[1].lower() not in image_extensions():
+                if not is_image_name(name):
                     skipped.append((name, "is not an image file"))
                     continue
                 names.append(name)
                 labels.append(entry.name)
                 codes.append(code)
                 stamps.append(stamp(status))
-    if not names and any(os.path.splitext(name)[1].lower() in image_extensions() for name, _ in skipped):
+    if not names and any(is_image_name(name) for name, _ in skipped):
         raise TailtuneError(f"{source}: images must lie in class folders, found them beside each other", LAYOUT)
     numbers, class_names = encode_labels(labels)
     return Listing(

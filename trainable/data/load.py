@@ -156,31 +156,30 @@ def _fill(
         assert listing.rows is not None
         _fill_from_array(folder / "images.npy", listing.read(), listing.rows, data)
         return []
-    paths = [listing.root / name for name in listing.names]
-    geometry = survey(paths, data.image_size, data.resize)
+    geometry = survey(listing.root, listing.names, data.image_size, data.resize)
     try:
-        broken = _decode(folder, paths, geometry, workers, progress)
+        broken = _decode(folder, listing, geometry, workers, progress)
     except ColourFoundError:
-        broken = _decode(folder, paths, dataclasses.replace(geometry, channels=3), workers, progress)
-    if len(broken) == len(paths):
+        broken = _decode(folder, listing, dataclasses.replace(geometry, channels=3), workers, progress)
+    if len(broken) == len(listing):
         name, reason = listing.names[0], broken[0][1]
         raise TailtuneError(
-            f"{listing.source}: must hold images that can be decoded, but all {len(paths)} files are broken",
+            f"{listing.source}: must hold images that can be decoded, but all {len(broken)} files are broken",
             f"the first, {name}: {reason}",
         )
     return broken
 
 
 def _decode(
-    folder: Path, paths: list[Path], geometry: Geometry, workers: int | None, progress: Progress | None
+    folder: Path, listing: Listing, geometry: Geometry, workers: int | None, progress: Progress | None
 ) -> Rows:
     images, log = folder / "images.npy", folder / "done.jsonl"
-    shape = (len(paths), *geometry.image_size, geometry.channels)
+    shape = (len(listing), *geometry.image_size, geometry.channels)
     if not log.exists() or np.load(images, mmap_mode="r").shape != shape:
         log.unlink(missing_ok=True)
         allocate(images, shape)
         log.touch()
-    broken = decode_all(images, log, paths, geometry, workers=workers, progress=progress)
+    broken = decode_all(images, log, listing.root, listing.names, geometry, workers=workers, progress=progress)
     log.unlink()
     return broken
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,12 +54,13 @@ class Chunk:
 
 
 def survey(
-    paths: list[Path], image_size: tuple[int, int] | None, resize: Resize, sample: int = 256
+    root: Path, names: Sequence[str], image_size: tuple[int, int] | None, resize: Resize, sample: int = 256
 ) -> Geometry:
-    """Return how to decode `paths`, from an evenly spaced sample.
+    """Return how to decode all files, from an evenly spaced sample.
 
     Args:
-        paths: All files.
+        root: Folder that `names` are relative to.
+        names: All files.
         image_size: Height and width, or None for the sample's medians.
         resize: Passed on.
         sample: Files that are looked at.
@@ -65,11 +68,12 @@ def survey(
     Raises:
         TailtuneError: If none of them can be decoded.
     """
-    step = max(1, len(paths) // sample)
+    tried = names[:: max(1, len(names) // sample)]
     sizes: list[tuple[int, int]] = []
     grey = True
     with strict_pillow():
-        for path in paths[::step]:
+        for name in tried:
+            path = root / name
             try:
                 if image_size is None:
                     with Image.open(path) as image:
@@ -83,28 +87,26 @@ def survey(
                 continue
     if image_size is None:
         if not sizes:
-            raise TailtuneError(f"images must be readable, but none of {len(paths[::step])} that were tried is")
+            raise TailtuneError(f"images must be readable, but none of {len(tried)} that were tried is")
         heights, widths = zip(*sizes, strict=True)
         image_size = max(4, round(statistics.median(heights))), max(4, round(statistics.median(widths)))
     return Geometry(image_size, resize, 1 if grey else 3)
 
 
-def decode_chunk(array: Path, start: int, paths: list[Path], geometry: Geometry) -> Chunk:
-    """Decode `paths` into the rows of the `.npy` file `array` from `start` on."""
+def decode_chunk(array: Path, start: int, root: Path, names: Sequence[str], geometry: Geometry) -> Chunk:
+    """Decode the files `names` below `root` into the rows of the `.npy` file `array` from `start` on."""
     images = np.lib.format.open_memmap(array, mode="r+")
     broken: list[tuple[int, str]] = []
     with strict_pillow():
-        for row, path in enumerate(paths, start=start):
+        for row, name in enumerate(names, start=start):
             try:
-                image = open_image(path, geometry.image_size)
+                image = open_image(os.path.join(root, name), geometry.image_size)
                 if geometry.channels == 1 and not is_grey(image):
-                    return Chunk(start, len(paths), (), coloured=True)
+                    return Chunk(start, len(names), (), coloured=True)
                 images[row] = fit(image, geometry.image_size, geometry.resize, geometry.channels)
-            except (
-                Exception
-            ) as error:  # Pillow's readers raise anything on damaged files; each is named, none stops us
+            except Exception as error:  # Pillow raises anything on damaged files; each is named, none stops us
                 broken.append((row, _reason(error)))
-    return Chunk(start, len(paths), tuple(broken))
+    return Chunk(start, len(names), tuple(broken))
 
 
 def _reason(error: Exception) -> str:
@@ -119,7 +121,8 @@ def _reason(error: Exception) -> str:
 def decode_all(
     array: Path,
     log: Path,
-    paths: list[Path],
+    root: Path,
+    names: Sequence[str],
     geometry: Geometry,
     *,
     workers: int | None = None,
@@ -130,7 +133,8 @@ def decode_all(
     Args:
         array: An `.npy` file of `(N, H, W, C)` uint8 that exists.
         log: One JSON line for each chunk that is done; appended to.
-        paths: N files.
+        root: Folder that `names` are relative to.
+        names: N files.
         geometry: Of every image.
         workers: Processes; None takes what this process may use.
         progress: Called after each chunk.
@@ -140,15 +144,16 @@ def decode_all(
 
     Raises:
         ColourFoundError: If `geometry` says grey and an image is not.
+        TailtuneError: If a decoding process dies.
     """
     done = _done(log)
     broken = [pair for chunk in done.values() for pair in chunk.broken]
     finished = sum(chunk.count for chunk in done.values())
-    starts = [start for start in range(0, len(paths), CHUNK) if start not in done]
-    tasks = [(array, start, paths[start : start + CHUNK], geometry) for start in starts]
-    processes = 1 if len(paths) <= FEW else (workers or cpu_count())
+    starts = [start for start in range(0, len(names), CHUNK) if start not in done]
+    tasks = ((array, start, root, names[start : start + CHUNK], geometry) for start in starts)
+    processes = 1 if len(starts) * CHUNK <= FEW else (workers or cpu_count())
     with open(log, "a", encoding="utf-8") as lines:
-        for chunk in _run(tasks, min(processes, max(1, len(tasks)))):
+        for chunk in _run(tasks, processes):
             if chunk.coloured:
                 raise ColourFoundError
             lines.write(json.dumps([chunk.start, chunk.count, chunk.broken]) + "\n")
@@ -156,18 +161,29 @@ def decode_all(
             broken += chunk.broken
             finished += chunk.count
             if progress is not None:
-                progress(finished, len(paths))
+                progress(finished, len(names))
     return sorted(broken)
 
 
-def _run(tasks: list[tuple[Path, int, list[Path], Geometry]], processes: int) -> Iterator[Chunk]:
+def _run(tasks: Iterable[tuple[Path, int, Path, Sequence[str], Geometry]], processes: int) -> Iterator[Chunk]:
     if processes == 1:
         yield from (decode_chunk(*task) for task in tasks)
         return
-    chunks: Iterable[Chunk] = Parallel(n_jobs=processes, return_as="generator_unordered", batch_size=1)(
-        delayed(decode_chunk)(*task) for task in tasks
+    run = Parallel(
+        n_jobs=processes,
+        backend="loky",
+        return_as="generator_unordered",
+        batch_size=1,
+        pre_dispatch="4*n_jobs",
+        idle_worker_timeout=5,  # seconds; orphans of a killed driver go as soon
     )
-    yield from chunks
+    try:
+        yield from run(delayed(decode_chunk)(*task) for task in tasks)
+    except BrokenExecutor as error:
+        raise TailtuneError(
+            f"a decoding process died: {str(error).splitlines()[0]}"[:200],
+            "is memory short? the next start goes on from here",
+        ) from None
 
 
 def _done(log: Path) -> dict[int, Chunk]:

@@ -134,7 +134,17 @@ def _checked(dataset: ImageDataset, split: Split, *, given_val: bool) -> Split:
         if absent:
             names = _list([dataset.class_names[i] for i in absent])
             notes.append(f"{len(absent)} classes have no {name} image and do not count there: {names}")
+    leaking = 0 if dataset.groups is None else _shared_groups(dataset.groups, split)
+    if leaking:
+        notes.append(f"{leaking} groups stand in more than one part, as the data give them: near-copies leak")
     return Split(split.train, split.val, split.test, tuple(notes))
+
+
+def _shared_groups(groups: NDArray[np.int64], split: Split) -> int:
+    """Return how many groups have images in more than one part."""
+    each = [np.unique(groups[positions]) for positions in (split.train, split.val, split.test)]
+    _, parts = np.unique(np.concatenate(each), return_counts=True)
+    return int(np.sum(parts > 1))
 
 
 def _list(names: list[str]) -> str:

@@ -24,6 +24,5 @@ class Sgd(Optimizer):
 
     def build(self, groups: ParamGroups) -> torch.optim.Optimizer:
         """Return torch's SGD; Nesterov needs momentum, so without any it is off."""
-        return torch.optim.SGD(
-            groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov and self.momentum > 0
-        )
+        nesterov = self.nesterov and self.momentum > 0
+        return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=nesterov, fused=True)
