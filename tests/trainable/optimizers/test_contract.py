@@ -137,3 +137,24 @@ def test_config_pickles_is_frozen_and_survives_a_trial_config_in_yaml(name):
     assert TrialConfig.from_yaml(config.to_yaml()) == config
     assert {"lr", "weight_decay"} <= set(OPTIMIZERS[name].dimensions())
     assert OPTIMIZERS[name].reference
+
+
+@names
+def test_a_scaler_skips_a_step_that_overflowed_and_takes_the_next(name):
+    linear = nn.Linear(4, 4)
+    optimizer = OPTIMIZERS[name]().build(parameter_groups(linear, 1e-2))
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
+    for factor, moves in ((1.0, True), (float("inf"), False), (1.0, True)):
+        before = linear.weight.detach().clone()
+        optimizer.zero_grad()
+        scaler.scale(factor * linear(torch.ones(2, 4)).square().mean()).backward()
+        if isinstance(optimizer, SharpnessAware):
+            optimizer.perturb()
+            optimizer.zero_grad()
+            scaler.scale(linear(torch.ones(2, 4)).square().mean()).backward()
+            optimizer.restore()
+        scaler.step(optimizer)
+        scaler.update()
+        assert torch.isfinite(linear.weight).all()
+        assert torch.equal(linear.weight, before) != moves
+    assert scaler.get_scale() == 2.0**15
