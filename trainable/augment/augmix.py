@@ -54,17 +54,19 @@ class AugMix(RareBoost, ImageOp):
         chains = rng.dirichlet(np.full(self.width, self.alpha), size=draw.batch_size)
         share = rng.beta(self.alpha, self.alpha, size=draw.batch_size)[:, None]
         weights = on_device(np.concatenate((share, (1.0 - share) * chains), axis=1), draw.device)
-        parts = [images, *(self._chain(images.clone(), draw, rng) for _ in range(self.width))]
-        return torch.einsum("kbchw,bk->bchw", torch.stack(parts), weights)
+        ends = self._chains(images.repeat(self.width, 1, 1, 1), draw, rng)
+        parts = torch.cat((images[None], ends.view(self.width, *images.shape)))
+        return torch.einsum("kbchw,bk->bchw", parts, weights)
 
-    def _chain(self, images: Tensor, draw: Draw, rng: np.random.Generator) -> Tensor:
-        depths = rng.integers(1, 4, size=draw.batch_size)
-        for number in range(self.depth or 3):
-            chosen = np.array(_NAMES)[rng.integers(len(_NAMES), size=draw.batch_size)]
-            acts = np.full(draw.batch_size, True) if self.depth else depths > number
-            names = np.where(acts, chosen, "identity").tolist()
-            strengths = on_device(rng.uniform(0.1, self.severity, draw.batch_size) / 10, draw.device)
-            strengths = (strengths * self.boosted(1.0, draw)).clamp(max=1.0)
-            signs = random_signs(rng, draw.batch_size, draw.device)
-            images = applied(images, names, strengths, signs, _SPACE)
+    def _chains(self, images: Tensor, draw: Draw, rng: np.random.Generator) -> Tensor:
+        """Return `(width * B, C, H, W)` ends of chains; all chains take a step at once."""
+        count = self.width * draw.batch_size
+        depths = np.full(count, self.depth) if self.depth else rng.integers(1, 4, size=count)
+        boost = self.boosted(1.0, draw).repeat(self.width)
+        for number in range(int(depths.max())):
+            chosen = np.array(_NAMES)[rng.integers(len(_NAMES), size=count)]
+            names = np.where(depths > number, chosen, "identity").tolist()
+            strengths = on_device(rng.uniform(0.1, self.severity, count) / 10, draw.device)
+            signs = random_signs(rng, count, draw.device)
+            images = applied(images, names, (strengths * boost).clamp(max=1.0), signs, _SPACE)
         return images

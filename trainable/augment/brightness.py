@@ -14,7 +14,10 @@ from trainable.component import Range
 
 @AUGMENT.add
 class Brightness(RareBoost, Colour):
-    """Multiply by a factor uniform in [1 - strength, 1 + strength], then clip to [0, 1]."""
+    """Multiply by a factor uniform in [1 - strength, 1 + strength], then clip to [0, 1].
+
+    On images with a bright background (plankton, documents) clipping takes faint detail away: keep it low.
+    """
 
     name: Literal["brightness"] = "brightness"
     strength: Annotated[float, Field(ge=0.0, le=1.0), Range(0.05, 0.5)] = 0.2

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -78,7 +77,7 @@ def _affine(images: Tensor, rows: Sequence[Sequence[float | Tensor]]) -> Tensor:
         for j, entry in enumerate(row):
             matrices[:, i, j] = entry
     size = (images.shape[2], images.shape[3])
-    return warped(images - 0.5, matrices, size) + 0.5
+    return warped(images - 0.5, matrices, size).add_(0.5)
 
 
 def shear_x(images: Tensor, amount: Tensor) -> Tensor:
@@ -137,13 +136,13 @@ def contrast(images: Tensor, amount: Tensor) -> Tensor:
 
 def sharpness(images: Tensor, amount: Tensor) -> Tensor:
     """Blend with the image smoothed by PIL's 3x3 filter; the border keeps its values."""
-    channels, height, width = images.shape[1:]
-    if min(height, width) < 3:
+    if min(images.shape[2:]) < 3:
         return images
-    kernel = torch.ones(channels, 1, 3, 3, device=images.device)
-    kernel[:, :, 1, 1] = 5.0
+    # The filter is ones with 5 in the middle, over 13: sums of neighbours are faster than a convolution.
+    rows = images[:, :, :-2] + images[:, :, 1:-1] + images[:, :, 2:]
+    around = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
     smooth = images.clone()
-    smooth[:, :, 1:-1, 1:-1] = F.conv2d(images, kernel / 13.0, groups=channels)
+    smooth[:, :, 1:-1, 1:-1] = around.add_(images[:, :, 1:-1, 1:-1], alpha=4.0).div_(13.0)
     return _blend(smooth, images, amount)
 
 
