@@ -56,25 +56,38 @@ def list_cifar100(cache_dir: Path) -> Listing:
 
 
 def list_cifar100_lt(cache_dir: Path, imbalance_ratio: float) -> Listing:
-    """Return CIFAR-100 cut to `int(500 * IR ** (-i / 99))` training images of class i, the test part whole.
+    """Return CIFAR-100 with its training images cut to a long tail, the test part whole."""
+    images, labels, names, split = _cifar("CIFAR100", cache_dir)
+    rows = long_tailed_rows(labels, split, imbalance_ratio)
+    return _of_arrays(f"cifar100-lt:{imbalance_ratio:g}", lambda: images, labels, names, split, rows)
+
+
+def long_tailed_rows(
+    labels: NDArray[np.int64], split: NDArray[np.int8], imbalance_ratio: float
+) -> NDArray[np.intp]:
+    """Return the rows of the long-tailed set: all of test, `int(n * IR ** (-i / (C - 1)))` to train on class i.
 
     Which images stay is drawn as in the code of Cao et al. (seed 0, class by class), so that the images
     are those of the published benchmark.
 
+    Args:
+        labels: `(N,)`, each of C classes with n training images.
+        split: `(N,)` codes.
+        imbalance_ratio: IR, at least 1.
+
     Reference:
         Cao et al. 2019, arXiv 1906.07413, section 4; github.com/kaidic/LDAM-DRW, imbalance_cifar.py.
     """
-    images, labels, names, split = _cifar("CIFAR100", cache_dir)
-    counts = exponential_counts(500, imbalance_ratio, 100)
+    num_classes = int(labels.max()) + 1
+    per_class = int(np.sum((labels == 0) & (split == TRAIN)))
+    counts = exponential_counts(per_class, imbalance_ratio, num_classes)
     generator = np.random.RandomState(0)
     kept = split == TEST
-    for label in range(100):
+    for label in range(num_classes):
         members = np.flatnonzero((labels == label) & (split == TRAIN))
         generator.shuffle(members)
         kept[members[: counts[label]]] = True
-    return _of_arrays(
-        f"cifar100-lt:{imbalance_ratio:g}", lambda: images, labels, names, split, np.flatnonzero(kept)
-    )
+    return np.flatnonzero(kept)
 
 
 PLAIN: dict[str, Callable[[Path], Listing]] = {

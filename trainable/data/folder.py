@@ -52,7 +52,7 @@ def list_folder(root: Path, source: str) -> Listing:
     codes: list[int] = []
     stamps: list[str] = []
     skipped: list[tuple[str, str]] = []
-    notes = [] if len(parts) == 1 else _beside(root, [name for name, _ in parts])
+    notes = _beside(root, [prefix for prefix, _ in parts]) if parts[0][0] else []
     for part, code in parts:
         for entry in _sorted_entries(root / part):
             if not entry.is_dir():

@@ -99,7 +99,7 @@ class Listing:
         if not self.group_keys:
             return None
         keys = [
-            (1, label, key) if key else (0, label, name)
+            (label, 1, key) if key else (label, 0, name)
             for label, key, name in zip(self.labels.tolist(), self.group_keys, self.names, strict=True)
         ]
         number = {key: i for i, key in enumerate(sorted(set(keys)))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def list_npz(path: Path, source: str) -> Listing:
         TailtuneError: If it is no such file, or its labels are multi-label.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             parts = [
                 (part, code)
                 for part, code in SPLIT_CODES.items()
@@ -35,7 +36,7 @@ def list_npz(path: Path, source: str) -> Listing:
                 found = ", ".join([*arrays][:8])
                 raise TailtuneError(f"{source}: must hold {LAYOUT}, got: {found}")
             labels = [_labels(arrays[f"{part}_labels"], f"{source}: {part}_labels") for part, _ in parts]
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, TailtuneError):
             raise
         raise TailtuneError(f"{source}: must be an .npz file of plain arrays: {error}", LAYOUT) from None
@@ -70,9 +71,9 @@ def _labels(labels: NDArray[np.generic], where: str) -> NDArray[np.int64]:
 def _reader(path: Path, parts: list[str], source: str) -> Callable[[], NDArray[np.uint8]]:
     def read() -> NDArray[np.uint8]:
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
                 images = [arrays[f"{part}_images"] for part in parts]
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise TailtuneError(f"{source}: images must be readable, but {error}", LAYOUT) from None
         return joined_images(images, source)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def make_split(
     if alone:
         what = "image" if dataset.groups is None else "group of images"
         notes.append(
-            f"{len(alone)} classes have a single {what}, which trains and is never validated: {_list(alone)}"
+            f"classes with a single {what} ({len(alone)}) train and are never validated: {_list(alone)}"
         )
     train, val, test = (np.flatnonzero(part == code) for code in (TRAIN, VAL, TEST))
     split = Split(train, val, test, tuple(notes))
@@ -133,10 +134,10 @@ def _checked(dataset: ImageDataset, split: Split, *, given_val: bool) -> Split:
         absent = np.flatnonzero(dataset.class_counts(positions) == 0).tolist()
         if absent:
             names = _list([dataset.class_names[i] for i in absent])
-            notes.append(f"{len(absent)} classes have no {name} image and do not count there: {names}")
+            notes.append(f"classes without {name} images ({len(absent)}) do not count there: {names}")
     leaking = 0 if dataset.groups is None else _shared_groups(dataset.groups, split)
     if leaking:
-        notes.append(f"{leaking} groups stand in more than one part, as the data give them: near-copies leak")
+        notes.append(f"groups that stand in several parts, as the data give them: {leaking}; near-copies leak")
     return Split(split.train, split.val, split.test, tuple(notes))
 
 
@@ -182,10 +183,10 @@ def load_split(path: Path, *, fingerprint: str) -> Split:
         TailtuneError: If the file is missing or broken, or belongs to other data.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
             found = str(stored["fingerprint"])
             split = Split(stored["train"], stored["val"], stored["test"], tuple(stored["notes"].tolist()))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise TailtuneError(
             f"{path}: must hold a split, but {error}", "restore the file, or start a new study"
         ) from None

@@ -1,0 +1,156 @@
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.trainable.data.images import colour, grey, save
+from trainable.data import decode
+from trainable.data.decode import decode_image, fit, is_grey, open_image
+
+
+def halves(mode="RGB", size=(8, 4)):
+    """Left half black, right half white."""
+    image = Image.new("L", size, 0)
+    image.paste(255, (size[0] // 2, 0, *size))
+    return image.convert(mode)
+
+
+def as_grey(path, size=(4, 8)):
+    return decode_image(path, image_size=size, resize="stretch", channels=1)[..., 0]
+
+
+def test_an_image_of_the_wanted_size_comes_back_unchanged(tmp_path):
+    image = colour(0)
+    path = save(image, tmp_path / "a.png")
+    decoded = decode_image(path, image_size=(12, 10), resize="pad", channels=3)
+    assert decoded.dtype == np.uint8
+    np.testing.assert_array_equal(decoded, np.asarray(image))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr"])
+def test_every_mode_is_shown_as_a_viewer_shows_it(tmp_path, mode):
+    ending = {"CMYK": "tif", "YCbCr": "tif"}.get(mode, "png")
+    path = save(halves(mode), tmp_path / f"a.{ending}")
+    np.testing.assert_array_equal(as_grey(path), np.asarray(halves("L")))
+
+
+def test_sixteen_bits_keep_their_high_byte(tmp_path):
+    deep = np.array([[0, 255, 256, 65535]], dtype=np.uint16).repeat(4, axis=0)
+    path = save(Image.fromarray(deep), tmp_path / "a.png")
+    np.testing.assert_array_equal(as_grey(path, (4, 4))[0], [0, 0, 1, 255])
+
+
+def test_floats_of_the_unit_range_are_stretched(tmp_path):
+    path = save(Image.fromarray(np.full((4, 4), 0.5, dtype=np.float32)), tmp_path / "a.tif")
+    assert np.all(as_grey(path, (4, 4)) == 127)
+
+
+def test_transparency_lies_on_white(tmp_path):
+    clear = save(Image.new("RGBA", (4, 4), (255, 0, 0, 0)), tmp_path / "rgba.png")
+    keyed = save(Image.new("RGB", (4, 4), (255, 0, 0)), tmp_path / "rgb.png", transparency=(255, 0, 0))
+    indexed = Image.new("RGB", (4, 4), (0, 0, 9)).quantize(4)
+    palette = save(indexed, tmp_path / "p.png", transparency=indexed.getpixel((0, 0)))
+    for path in (clear, keyed, palette):
+        assert np.all(decode_image(path, image_size=(4, 4), resize="pad", channels=3) == 255)
+
+
+def test_exif_turns_the_image(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by a right angle
+    path = save(halves(), tmp_path / "a.png", exif=exif)
+    turned = as_grey(path, (8, 4))
+    assert np.all(turned[:4] == 0)
+    assert np.all(turned[4:] == 255)
+
+
+def test_an_animation_shows_its_first_frame(tmp_path):
+    path = save(
+        Image.new("L", (4, 4), 10),
+        tmp_path / "a.gif",
+        save_all=True,
+        append_images=[Image.new("L", (4, 4), 200)],
+    )
+    assert np.all(as_grey(path, (4, 4)) == 10)
+
+
+def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size(tmp_path):
+    path = save(halves(size=(1600, 1200)), tmp_path / "a.jpg")
+    assert open_image(path, (32, 32)).size == (200, 150)
+    small = as_grey(path, (30, 40))
+    assert np.all(small[:, :19] < 5)
+    assert np.all(small[:, 21:] > 250)
+
+
+def test_pad_keeps_the_aspect_and_fills_with_the_border():
+    image = Image.new("RGB", (20, 10), (10, 200, 30))
+    padded = fit(image, (8, 8), "pad", 3)
+    assert np.all(padded == (10, 200, 30))
+    marked = np.zeros((10, 20), dtype=np.uint8)
+    marked[2:8, 2:18] = 255
+    padded = fit(Image.fromarray(marked), (20, 20), "pad", 1)[..., 0]
+    np.testing.assert_array_equal(padded[5:15], marked)
+    assert np.all(padded[:5] == 0)
+    assert np.all(padded[15:] == 0)
+
+
+def test_keep_scale_never_enlarges_and_shrinks_what_does_not_fit():
+    small = grey(0, 3, 5)
+    kept = fit(small, (9, 9), "keep-scale", 1)[..., 0]
+    np.testing.assert_array_equal(kept[3:6, 2:7], np.asarray(small))
+    large = fit(halves("L", (40, 20)), (10, 10), "keep-scale", 1)[..., 0]
+    assert large[5, 0] == 0
+    assert large[5, 9] == 255
+
+
+def test_crop_keeps_the_centre():
+    image = np.zeros((10, 30), dtype=np.uint8)
+    image[:, 10:20] = 255
+    assert np.all(fit(Image.fromarray(image), (10, 10), "crop", 1) == 255)
+
+
+def test_stretch_fills_the_whole_frame():
+    stretched = fit(halves("L", (30, 4)), (6, 6), "stretch", 1)[..., 0]
+    assert np.all(stretched[:, :2] == 0)
+    assert np.all(stretched[:, 4:] == 255)
+
+
+@pytest.mark.parametrize("resize", ["pad", "stretch", "crop", "keep-scale"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (7, 9)])
+def test_any_shape_fits(resize, size):
+    assert fit(Image.new("RGB", size), (5, 6), resize, 3).shape == (5, 6, 3)
+
+
+def test_grey_means_no_pixel_has_colour():
+    assert is_grey(grey(0))
+    assert is_grey(grey(0).convert("RGB"))
+    image = grey(0).convert("RGB")
+    image.putpixel((3, 3), (1, 2, 1))
+    assert not is_grey(image)
+
+
+def bomb(width, height):
+    """A PNG header of any size, with next to nothing behind it."""
+
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0"))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("side", [10_000, 20_000])
+def test_decompression_bombs_are_refused(side):
+    with pytest.raises((Image.DecompressionBombError, Image.DecompressionBombWarning)):
+        decode_image(io.BytesIO(bomb(side, side)), image_size=(8, 8), resize="pad", channels=1)
+
+
+def test_the_bound_of_pixels_is_that_of_pillow():
+    assert decode.MAX_PIXELS == Image.MAX_IMAGE_PIXELS

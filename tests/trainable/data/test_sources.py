@@ -1,0 +1,310 @@
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from analysis.errors import TailtuneError, UsageError
+from tests.trainable.data.images import class_folders, grey, save
+from trainable.data.builtin import long_tailed_rows
+from trainable.data.folder import list_folder
+from trainable.data.listing import check_classes
+from trainable.data.load import find_listing
+from trainable.data.manifest import list_manifest
+from trainable.data.npz import list_npz
+
+
+def folder(root):
+    listing = list_folder(root, "made")
+    check_classes(listing)
+    return listing
+
+
+def test_a_folder_per_class(tmp_path):
+    listing = folder(class_folders(tmp_path, {"cat": 3, "ant": 2}))
+    assert listing.class_names == ("ant", "cat")
+    assert listing.names == ("ant/000.png", "ant/001.png", "cat/000.png", "cat/001.png", "cat/002.png")
+    assert listing.labels.tolist() == [0, 0, 1, 1, 1]
+    assert not listing.given_split.any()
+
+
+@pytest.mark.parametrize(
+    "names", [("train", "val", "test"), ("Train", "validation", "TEST"), ("training", "valid", "test")]
+)
+def test_parts_above_the_classes(tmp_path, names):
+    for name, count in zip(names, (3, 2, 1), strict=True):
+        class_folders(tmp_path / name, {"a": count, "b": count})
+    listing = folder(tmp_path)
+    assert np.bincount(listing.given_split).tolist() == [0, 6, 4, 2]
+    assert listing.class_names == ("a", "b")
+
+
+def test_train_alone_is_a_part(tmp_path):
+    class_folders(tmp_path / "train", {"a": 1, "b": 1})
+    class_folders(tmp_path / "unlabelled", {"x": 1})
+    listing = folder(tmp_path)
+    assert listing.class_names == ("a", "b")
+    assert listing.notes == ("folders beside train/ are not read: unlabelled",)
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    assert folder(class_folders(tmp_path, {"train": 2, "tram": 2})).class_names == ("train", "tram")
+
+
+def test_what_lies_deeper_belongs_to_the_class(tmp_path):
+    save(grey(0), tmp_path / "a" / "x" / "y" / "0.png")
+    save(grey(0), tmp_path / "b" / "0.png")
+    assert folder(tmp_path).names == ("a/x/y/0.png", "b/0.png")
+
+
+def test_other_files_are_named_and_hidden_ones_passed_over(tmp_path):
+    class_folders(tmp_path, {"a": 1, "b": 1})
+    (tmp_path / "a" / "notes.txt").write_text("x")
+    (tmp_path / "README.md").write_text("x")
+    (tmp_path / "a" / ".DS_Store").write_text("x")
+    (tmp_path / ".git").mkdir()
+    save(grey(0), tmp_path / ".git" / "0.png")
+    listing = folder(tmp_path)
+    assert listing.class_names == ("a", "b")
+    assert dict(listing.skipped) == {
+        "README.md": "lies outside the class folders",
+        "a/notes.txt": "is not an image file",
+    }
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path):
+    class_folders(tmp_path / "data", {"a": 2, "b": 1})
+    class_folders(tmp_path / "elsewhere", {"c": 1})
+    (tmp_path / "data" / "a" / "loop").symlink_to(tmp_path / "data" / "a")
+    (tmp_path / "data" / "c").symlink_to(tmp_path / "elsewhere" / "c")
+    (tmp_path / "data" / "b" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    listing = folder(tmp_path / "data")
+    assert listing.class_counts().tolist() == [2, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("counts", "law"),
+    [
+        ({}, "must hold images, found none"),
+        ({"a": 3}, "two classes or more, found one \\('a'\\)"),
+        ({"Cat": 1, "cat": 1}, "differ by more than case and spaces, got 'Cat' and 'cat'"),
+        ({"big  cat": 1, "big cat ": 1}, "differ by more than case and spaces"),
+    ],
+)
+def test_folders_that_nothing_can_be_learned_from(tmp_path, counts, law):
+    with pytest.raises(TailtuneError, match=law):
+        folder(class_folders(tmp_path, counts))
+
+
+def test_images_without_class_folders(tmp_path):
+    save(grey(0), tmp_path / "0.png")
+    with pytest.raises(TailtuneError, match="must lie in class folders"):
+        folder(tmp_path)
+
+
+def test_a_class_that_only_test_has(tmp_path):
+    class_folders(tmp_path / "train", {"a": 1, "b": 1})
+    class_folders(tmp_path / "test", {"a": 1, "z": 1})
+    with pytest.raises(
+        TailtuneError, match="needs an image to train on, but 1 stand only in validation or test: 'z'"
+    ):
+        folder(tmp_path)
+
+
+def manifest(root, text, encoding="utf-8", **options):
+    for name in ("0.png", "1.png", "2.png"):
+        save(grey(0), root / name)
+    path = root / "data.csv"
+    path.write_bytes(text.encode(encoding))
+    return list_manifest(path, "data.csv", **options)
+
+
+def test_a_manifest(tmp_path):
+    listing = manifest(tmp_path, "path,label,split,group\n1.png,b,val,g\n0.png,a,train,\n2.png,a,,g\n")
+    assert listing.names == ("0.png", "1.png", "2.png")
+    assert listing.class_names == ("a", "b")
+    assert listing.labels.tolist() == [0, 1, 0]
+    assert listing.given_split.tolist() == [1, 2, 0]
+    assert listing.groups().tolist() == [0, 2, 1]
+    assert listing.notes == ("1 groups span several classes and are kept whole within each class only: g",)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1"])
+def test_separators_and_encodings(tmp_path, separator, encoding):
+    listing = manifest(
+        tmp_path, f"Path{separator}Label\r\n0.png{separator}Vögel\r\n1.png{separator}b\r\n", encoding
+    )
+    assert listing.class_names == ("Vögel", "b")
+
+
+def test_absent_files_are_named(tmp_path):
+    listing = manifest(tmp_path, "path,label\n0.png,a\n1.png,b\ngone.png,b\n")
+    assert listing.skipped == (("gone.png", "no such file or directory"),)
+    assert len(listing) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "law"),
+    [
+        ("", "got an empty file"),
+        ("file,label\n0.png,a\n", "path is missing \\(found: file, label\\)"),
+        ("path,label,split\n0.png,a,tran\n", "row 2: unknown split 'tran'; did you mean 'train'"),
+        ("path,label\n0.png,\n", "row 2 has '0.png' and ''"),
+        ("path,label\n0.png,a,b\n", "row 2 has 3"),
+        ("path,label\n0.png,a\n0.png,b\n", "a path must stand once, got '0.png' twice"),
+        ("path,label\n../0.png,a\n", "must stay in the manifest's folder, got '../0.png'"),
+        ("path,label\n/etc/0.png,a\n", "must stay in the manifest's folder"),
+        ("path,label\ngone.png,a\n", "none of 1 does"),
+    ],
+)
+def test_manifests_that_break_a_law(tmp_path, text, law):
+    with pytest.raises(TailtuneError, match=law):
+        manifest(tmp_path, text)
+
+
+def test_a_manifest_may_be_allowed_to_leave_its_folder(tmp_path):
+    outside = save(grey(0), tmp_path / "outside.png")
+    listing = manifest(tmp_path / "in", f"path,label\n../outside.png,a\n{outside},b\n", allow_outside=True)
+    assert len(listing) == 2
+
+
+def test_a_parquet_manifest_says_what_the_csv_says(tmp_path):
+    csv = manifest(tmp_path, "path,label,split\n0.png,a,train\n1.png,b,\n2.png,b,test\n")
+    pd.DataFrame(
+        {"path": ["0.png", "1.png", "2.png"], "label": list("abb"), "split": ["train", None, "test"]}
+    ).to_parquet(tmp_path / "data.parquet")
+    parquet = list_manifest(tmp_path / "data.parquet", "data.parquet")
+    assert parquet.names == csv.names
+    assert parquet.class_names == csv.class_names
+    np.testing.assert_array_equal(parquet.labels, csv.labels)
+    np.testing.assert_array_equal(parquet.given_split, csv.given_split)
+
+
+def test_a_file_that_is_no_parquet_is_refused(tmp_path):
+    (tmp_path / "data.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(TailtuneError, match="must be a Parquet table"):
+        list_manifest(tmp_path / "data.parquet", "data.parquet")
+
+
+def medmnist(path, **arrays):
+    images = np.arange(3 * 4 * 4, dtype=np.uint8).reshape(3, 4, 4)
+    labels = np.array([[0], [2], [2]])
+    parts = {
+        f"{part}_{what}": of
+        for part in ("train", "val", "test")
+        for what, of in (("images", images), ("labels", labels))
+    }
+    np.savez(path, **{**parts, **arrays})
+    return path
+
+
+def test_an_npz_in_the_layout_of_medmnist(tmp_path):
+    listing = list_npz(medmnist(tmp_path / "a.npz"), "a.npz")
+    assert listing.class_names == ("0", "2")
+    assert listing.labels.tolist() == [0, 1, 1] * 3
+    assert listing.given_split.tolist() == [1] * 3 + [2] * 3 + [3] * 3
+    assert listing.read().shape == (9, 4, 4)
+
+
+def test_labels_of_several_columns_are_out_of_scope(tmp_path):
+    path = medmnist(tmp_path / "a.npz", train_labels=np.zeros((3, 14), dtype=int))
+    with pytest.raises(TailtuneError, match="multi-label targets are out of scope"):
+        list_npz(path, "a.npz")
+
+
+def test_volumes_and_other_types_are_refused(tmp_path):
+    for images in (np.zeros((3, 4, 4, 4), np.uint8), np.zeros((3, 4, 4), np.float32)):
+        listing = list_npz(medmnist(tmp_path / "a.npz", val_images=images), "a.npz")
+        with pytest.raises(TailtuneError, match="images must be"):
+            listing.read()
+
+
+def test_other_archives_are_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.zeros(3))
+    with pytest.raises(TailtuneError, match="got: x"):
+        list_npz(tmp_path / "a.npz", "a.npz")
+    (tmp_path / "b.npz").write_bytes(b"no archive")
+    with pytest.raises(TailtuneError, match=r"must be an .npz file"):
+        list_npz(tmp_path / "b.npz", "b.npz")
+
+
+def test_an_array_of_objects_is_never_unpickled(tmp_path):
+    path = medmnist(tmp_path / "a.npz", train_labels=np.array([print, print, print], dtype=object))
+    with pytest.raises(TailtuneError, match=r"must be an .npz file of plain arrays"):
+        list_npz(path, "a.npz")
+
+
+def test_digits_lt_has_a_fixed_long_tail(tmp_path):
+    listing = find_listing("digits-lt", cache_dir=tmp_path)
+    train, val, test = (np.bincount(listing.labels[listing.given_split == code]) for code in (1, 2, 3))
+    assert train[0] == 178 - 60
+    assert train[9] == 6
+    assert np.all(np.diff(train) < 0)
+    assert val.tolist() == test.tolist() == [30] * 10
+    assert len(set(listing.names)) == len(listing)
+    assert listing.read().max() == 255
+
+
+@pytest.mark.parametrize(
+    ("imbalance_ratio", "images"), [(1, 50_000), (10, 19_573), (50, 12_608), (100, 10_847)]
+)
+def test_cifar100_lt_has_the_published_number_of_images(imbalance_ratio, images):
+    labels = np.tile(np.arange(100), 600)
+    split = np.repeat(np.array([1, 3], dtype=np.int8), [50_000, 10_000])
+    rows = long_tailed_rows(labels, split, imbalance_ratio)
+    train = np.bincount(labels[rows][split[rows] == 1])
+    assert train.sum() == images
+    assert train[0] == 500
+    assert train[99] == 500 // imbalance_ratio
+    assert np.sum(split[rows] == 3) == 10_000
+
+
+def test_a_damaged_cifar_folder_says_where_to_put_it(tmp_path):
+    (tmp_path / "downloads" / "cifar-100-python").mkdir(parents=True)
+    with pytest.raises(TailtuneError, match=r"cifar100 is neither in .* nor to be downloaded.*put it into"):
+        find_listing("cifar100", cache_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("source", "law"),
+    [
+        ("cifar100-lt", "needs an imbalance ratio from 1 to 500"),
+        ("cifar100-lt:0", "needs an imbalance ratio from 1 to 500"),
+        ("cifar100-lt:nan", "needs an imbalance ratio from 1 to 500"),
+        ("digits", "unknown folder, file or built-in data set 'digits'; did you mean 'digits-lt'"),
+    ],
+)
+def test_unknown_names(tmp_path, source, law):
+    with pytest.raises(UsageError, match=law):
+        find_listing(source, cache_dir=tmp_path)
+
+
+def test_missing_and_foreign_files(tmp_path):
+    with pytest.raises(TailtuneError, match="no folder or file"):
+        find_listing(str(tmp_path / "nowhere"), cache_dir=tmp_path)
+    (tmp_path / "a.pdf").write_text("x")
+    with pytest.raises(UsageError, match="data must be a folder"):
+        find_listing(str(tmp_path / "a.pdf"), cache_dir=tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_folder_that_may_not_be_read(tmp_path):
+    class_folders(tmp_path, {"a": 1, "b": 1})
+    (tmp_path / "a").chmod(0)
+    with pytest.raises(TailtuneError, match="must be readable"):
+        folder(tmp_path)
+    (tmp_path / "a").chmod(0o700)
+
+
+def test_ten_thousand_classes(tmp_path):
+    image = tmp_path / "0.png"
+    Image.new("L", (1, 1)).save(image)
+    rows = "".join(f"{i}.png,class {i}\n" for i in range(10_000))
+    for i in range(10_000):
+        os.link(image, tmp_path / f"{i}.png") if i else None
+    (tmp_path / "data.csv").write_text("path,label\n" + rows)
+    listing = list_manifest(tmp_path / "data.csv", "data.csv")
+    check_classes(listing)
+    assert len(listing.class_names) == 10_000
