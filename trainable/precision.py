@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
+from torch import Tensor, nn
 
 PrecisionName = Literal["fp32", "bf16", "fp16"]
 
@@ -49,3 +52,50 @@ def resolve_precision(wanted: Literal["auto", "fp32", "bf16", "fp16"], device: t
     if device.type == "cuda":
         return Precision("bf16" if torch.cuda.is_bf16_supported() else "fp16", channels_last=True)
     return Precision("fp32", channels_last=True)
+
+
+def guard_single_pixel_maps(model: nn.Module, image_size: tuple[int, int], channels: int) -> list[str]:
+    """Have convolutions over maps of one pixel compute in fp32 whatever the format; return their names.
+
+    On a CPU, torch 2.14's bf16 gradient of such a convolution's weights (kernel above 1) reads memory that
+    nobody has written: it is NaN or huge now and then, and never the same twice
+    (`benchmarks/bf16_single_pixel.py` shows it).
+
+    Args:
+        model: On a CPU, in either mode.
+        image_size: Height and width that it will see.
+        channels: Of its input.
+    """
+    found: dict[str, nn.Conv2d] = {}
+
+    def note(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            if (
+                isinstance(module, nn.Conv2d)
+                and inputs[0].shape[2:].numel() == 1
+                and max(module.kernel_size) > 1
+            ):
+                found[name] = module
+
+        return look
+
+    hooks = [
+        module.register_forward_pre_hook(note(name))
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d)
+    ]
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        model(torch.zeros(1, channels, *image_size))
+    model.train(was_training)
+    for hook in hooks:
+        hook.remove()
+    for conv in found.values():
+        conv.forward = partial(_in_fp32, conv.forward)  # type: ignore[method-assign]
+    return sorted(found)
+
+
+def _in_fp32(forward: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    with torch.autocast("cpu", enabled=False):
+        return forward(images.float())

@@ -20,7 +20,7 @@ from trainable.data.dataset import ImageDataset, Split
 from trainable.losses import LossContext
 from trainable.meter import LossMeter
 from trainable.optimizers import parameter_groups, set_lr
-from trainable.precision import Precision, resolve_precision
+from trainable.precision import Precision, guard_single_pixel_maps, resolve_precision
 from trainable.seeding import derived_seed, seeded
 from trainable.step import Stepper
 
@@ -81,6 +81,8 @@ class TrialState:
                 load_trained=saved is None,
             )
         self.model = model.to(device=device, memory_format=self.precision.memory_format)  # type: ignore[call-overload]
+        if device.type == "cpu" and self.precision.name == "bf16":
+            guard_single_pixel_maps(model, self.batches.image_size, self.batches.channels)
         self.parameters = count_parameters(model)
         self.flops = count_flops(self.model, self.batches.image_size, self.batches.channels)
         self.loss = config.loss.build(
