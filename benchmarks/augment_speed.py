@@ -4,6 +4,9 @@ Every row is measured in turn, round after round, on as many threads as are give
 median over the rounds of (this row's time / the plain pass's time of the same round).
 
     python benchmarks/augment_speed.py --threads 2 --rounds 7
+
+On a machine that others use at the same time, two threads wait for each other and wall time says little:
+`--threads 1 --cpu-time` counts the seconds that the process really computed.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -21,6 +25,7 @@ from trainable.data.batches import Batches
 from trainable.data.dataset import ImageDataset
 from trainable.precision import Precision
 
+Clock = Callable[[], float]
 SHAPES = [(32, 32, 3), (48, 48, 1), (60, 80, 3)]
 FUSED = ("flip", "crop", "rotation", "scale", "brightness", "colour_jitter", "erasing")
 ROWS: list[tuple[str, tuple[str, ...]]] = [
@@ -40,16 +45,16 @@ def dataset_of(shape: tuple[int, int, int], count: int) -> ImageDataset:
     return ImageDataset(images, labels, names, "synthetic", "synthetic", np.zeros(count, dtype=np.int8))
 
 
-def seconds_an_epoch(batches: Batches, count: int, device: torch.device) -> float:
-    start = time.perf_counter()
+def seconds_an_epoch(batches: Batches, count: int, device: torch.device, clock: Clock) -> float:
+    start = clock()
     for _ in batches.train(np.arange(count), 0):
         pass
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - start
+    return clock() - start
 
 
-def measure(shape: tuple[int, int, int], count: int, rounds: int, device: torch.device) -> None:
+def measure(shape: tuple[int, int, int], count: int, rounds: int, device: torch.device, clock: Clock) -> None:
     dataset, everything = dataset_of(shape, count), np.arange(count)
     precision = Precision("fp32", channels_last=device.type == "cuda")
     rows = [
@@ -57,8 +62,8 @@ def measure(shape: tuple[int, int, int], count: int, rounds: int, device: torch.
         for _, ops in ROWS
     ]
     for batches in rows:
-        seconds_an_epoch(batches, min(count, 512), device)
-    times = [[seconds_an_epoch(batches, count, device) for batches in rows] for _ in range(rounds)]
+        seconds_an_epoch(batches, min(count, 512), device, clock)
+    times = [[seconds_an_epoch(batches, count, device, clock) for batches in rows] for _ in range(rounds)]
     print(f"\n| {shape[0]}x{shape[1]}x{shape[2]} | images/s | of the plain pass's time |")
     print("|---|---:|---:|")
     for (name, _), own in zip(ROWS, zip(*times, strict=True), strict=True):
@@ -72,11 +77,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--images", type=int, default=4096)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--cpu-time", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(f"torch {torch.__version__}, {options.device}, {options.threads} threads, {options.rounds} rounds")
+    clock = time.process_time if options.cpu_time else time.perf_counter
     for shape in SHAPES:
-        measure(shape, options.images, options.rounds, torch.device(options.device))
+        measure(shape, options.images, options.rounds, torch.device(options.device), clock)
 
 
 if __name__ == "__main__":
