@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageChops, ImageOps
 
 if TYPE_CHECKING:  # this module runs in many processes, and torch takes seconds to import
     from trainable.config import Resize
@@ -60,9 +60,9 @@ def open_image(source: Path | str | BinaryIO, image_size: tuple[int, int] | None
     with Image.open(source) as image:
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels exceed {MAX_PIXELS}")
-        if image_size is not None and image.format == "JPEG":
+        if image_size is not None and min(image.size) >= 4 * max(image_size):
             side = 2 * max(image_size)
-            image.draft(None, (side, side))
+            image.draft(None, (side, side))  # for JPEG; others pass over it
         upright = (
             image if image.format == "JPEG" and "exif" not in image.info else ImageOps.exif_transpose(image)
         )
@@ -96,12 +96,13 @@ def _from_deep(image: Image.Image) -> Image.Image:
     return Image.fromarray((pixels >> 8 if deep else pixels).clip(0, 255).astype(np.uint8))
 
 
-def is_grey(image: Image.Image) -> bool:
-    """Whether an image in mode L or RGB has no colour in any pixel."""
+def without_colour(image: Image.Image) -> Image.Image | None:
+    """Return an image in mode L or RGB as mode L, or None where a pixel has colour."""
     if image.mode == "L":
-        return True
-    pixels = np.asarray(image)
-    return bool((pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all())
+        return image
+    red = image.getchannel(0)
+    differs = (ImageChops.difference(red, image.getchannel(i)).getbbox() is not None for i in (1, 2))
+    return None if any(differs) else red
 
 
 def fit(image: Image.Image, image_size: tuple[int, int], resize: Resize, channels: int) -> NDArray[np.uint8]:
@@ -120,14 +121,16 @@ def fit(image: Image.Image, image_size: tuple[int, int], resize: Resize, channel
         image = image.convert(mode)
     height, width = image_size
     if image.size == (width, height):
-        return np.asarray(image).reshape(height, width, channels)
+        return _pixels(image)
     if resize == "stretch":
-        scaled = _scaled(image, (width, height))
-    elif resize == "crop":
-        scaled = _scaled(image, (width, height), _centre_box(image.size, (width, height)))
-    else:
-        return _padded(image, image_size, channels, enlarge=resize == "pad")
-    return np.asarray(scaled).reshape(height, width, channels)
+        return _pixels(_scaled(image, (width, height)))
+    if resize == "crop":
+        return _pixels(_scaled(image, (width, height), _centre_box(image.size, (width, height))))
+    return _padded(image, image_size, enlarge=resize == "pad")
+
+
+def _pixels(image: Image.Image) -> NDArray[np.uint8]:
+    return np.frombuffer(image.tobytes(), dtype=np.uint8).reshape(image.height, image.width, -1)
 
 
 def _scaled(
@@ -144,19 +147,19 @@ def _centre_box(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[float, 
     return left, top, min(left + across, size[0]), min(top + down, size[1])
 
 
-def _padded(
-    image: Image.Image, image_size: tuple[int, int], channels: int, *, enlarge: bool
-) -> NDArray[np.uint8]:
+def _padded(image: Image.Image, image_size: tuple[int, int], *, enlarge: bool) -> NDArray[np.uint8]:
     height, width = image_size
     scale = min(width / image.width, height / image.height)
     if scale < 1 or enlarge:
         across = min(width, max(1, round(image.width * scale)))
         down = min(height, max(1, round(image.height * scale)))
         image = _scaled(image, (across, down))
-    pixels = np.asarray(image).reshape(image.height, image.width, channels)
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    pixels = _pixels(image)
+    if pixels.shape[:2] == image_size:
+        return pixels
+    border = np.concatenate((pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))
     border.sort(axis=0)
-    canvas = np.empty((height, width, channels), dtype=np.uint8)
+    canvas = np.empty((height, width, pixels.shape[2]), dtype=np.uint8)
     canvas[:] = border[len(border) // 2]
     top, left = (height - image.height) // 2, (width - image.width) // 2
     canvas[top : top + image.height, left : left + image.width] = pixels

@@ -16,7 +16,7 @@ from joblib import Parallel, cpu_count, delayed
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from analysis.errors import TailtuneError
-from trainable.data.decode import fit, is_grey, open_image, strict_pillow
+from trainable.data.decode import fit, open_image, strict_pillow, without_colour
 
 if TYPE_CHECKING:
     from trainable.config import Resize
@@ -82,7 +82,7 @@ def survey(
                         )
                         sizes.append((upright.height, upright.width))
                 if grey:
-                    grey = is_grey(open_image(path, image_size or (64, 64)))
+                    grey = without_colour(open_image(path, image_size or (64, 64))) is not None
             except Exception:  # a broken file is named when it is decoded; the sample goes on without it
                 continue
     if image_size is None:
@@ -101,8 +101,11 @@ def decode_chunk(array: Path, start: int, root: Path, names: Sequence[str], geom
         for row, name in enumerate(names, start=start):
             try:
                 image = open_image(os.path.join(root, name), geometry.image_size)
-                if geometry.channels == 1 and not is_grey(image):
-                    return Chunk(start, len(names), (), coloured=True)
+                if geometry.channels == 1:
+                    grey = without_colour(image)
+                    if grey is None:
+                        return Chunk(start, len(names), (), coloured=True)
+                    image = grey
                 images[row] = fit(image, geometry.image_size, geometry.resize, geometry.channels)
             except Exception as error:  # Pillow raises anything on damaged files; each is named, none stops us
                 broken.append((row, _reason(error)))

@@ -8,7 +8,7 @@ from PIL import Image
 
 from tests.trainable.data.images import colour, grey, save
 from trainable.data import decode
-from trainable.data.decode import decode_image, fit, is_grey, open_image
+from trainable.data.decode import decode_image, fit, open_image, without_colour
 
 
 def halves(mode="RGB", size=(8, 4)):
@@ -124,11 +124,13 @@ def test_any_shape_fits(resize, size):
 
 
 def test_grey_means_no_pixel_has_colour():
-    assert is_grey(grey(0))
-    assert is_grey(grey(0).convert("RGB"))
-    image = grey(0).convert("RGB")
-    image.putpixel((3, 3), (1, 2, 1))
-    assert not is_grey(image)
+    image = grey(0)
+    assert without_colour(image) is image
+    np.testing.assert_array_equal(np.asarray(without_colour(image.convert("RGB"))), np.asarray(image))
+    for place in range(3):
+        coloured = image.convert("RGB")
+        coloured.putpixel((3, 3), tuple(2 if i == place else 1 for i in range(3)))
+        assert without_colour(coloured) is None
 
 
 def bomb(width, height):
