@@ -7,11 +7,13 @@ import math
 import os
 import secrets
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from analysis.atomic import write_atomic
 from analysis.errors import TailtuneError, UsageError
 
 _PREFIX = "tailtune-"
@@ -62,35 +64,48 @@ def connected_ray(folder: Path, cpus: float, address: str | None = None) -> Iter
         yield False
         return
     clear_leftovers(folder)
-    scratch = _connect(folder, cpus, address)
+    _connect(folder, cpus, address)
     try:
         yield True
     finally:
         ray.shutdown()
-        if scratch is not None:
-            shutil.rmtree(scratch, ignore_errors=True)
-            (folder / _TRACE).unlink(missing_ok=True)
-        shutil.rmtree(folder / "ray", ignore_errors=True)
+        clear_leftovers(folder)
+
+
+def _knock(address: str) -> None:
+    """Raise where nothing listens at `HOST:PORT`: Ray itself would wait for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10.0).close()
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Remove what a killed driver of the study in `folder` left of its Ray."""
+    """Remove what Ray has left of the study in `folder`.
+
+    Some of a killed driver's Ray processes live on for seconds and write; what could not be removed for
+    them stays listed, and goes at the next start or end.
+    """
     trace = folder / _TRACE
-    if trace.exists():
-        scratch = Path(trace.read_text(encoding="utf-8").strip())
+    left = [Path(line) for line in trace.read_text(encoding="utf-8").splitlines()] if trace.exists() else []
+    for scratch in left:
         if scratch.name.startswith(_PREFIX):
             shutil.rmtree(scratch, ignore_errors=True)
-        trace.unlink(missing_ok=True)
     shutil.rmtree(folder / "ray", ignore_errors=True)
+    remaining = [str(scratch) for scratch in left if scratch.exists()]
+    if remaining:
+        write_atomic(trace, "\n".join(remaining).encode())
+    else:
+        trace.unlink(missing_ok=True)
 
 
-def _connect(folder: Path, cpus: float, address: str | None) -> Path | None:
-    """Connect to `address`, or start a local Ray and return its temporary folder."""
+def _connect(folder: Path, cpus: float, address: str | None) -> None:
+    """Connect to `address`, or start a local Ray."""
     import ray
 
     quiet = {"log_to_driver": False, "logging_level": "critical"}
     if address is not None:
         try:
+            _knock(address)
             ray.init(address=address, **quiet)
         except Exception as error:
             reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
@@ -98,11 +113,12 @@ def _connect(folder: Path, cpus: float, address: str | None) -> Path | None:
                 f"no Ray cluster answers at '{address}': {reason}",
                 "check `ray status` there, or leave --address out to run on this machine",
             ) from None
-        return None
+        return
     # Ray turns token authentication on by itself; a token of our own keeps it from writing one to ~/.ray.
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     scratch = Path(tempfile.mkdtemp(prefix=_PREFIX))
-    (folder / _TRACE).write_text(str(scratch), encoding="utf-8")
+    with (folder / _TRACE).open("a", encoding="utf-8") as trace:
+        trace.write(f"{scratch}\n")
     try:
         ray.init(
             address="local",
@@ -112,7 +128,7 @@ def _connect(folder: Path, cpus: float, address: str | None) -> Path | None:
             **quiet,
         )
     except Exception as error:
-        shutil.rmtree(scratch, ignore_errors=True)
+        ray.shutdown()
+        clear_leftovers(folder)
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise TailtuneError(f"Ray did not start on this machine: {reason}", "run `tailtune doctor`") from error
-    return scratch

@@ -73,7 +73,7 @@ def without_password(storage: str) -> str:
     if storage.startswith(_JOURNAL):
         return storage
     try:
-        return make_url(storage).set(password=None).render_as_string(hide_password=False)
+        return make_url(storage)._replace(password=None).render_as_string(hide_password=False)
     except ArgumentError:
         return storage
 

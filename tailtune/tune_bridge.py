@@ -89,6 +89,8 @@ class LedgerScheduler(TrialScheduler):  # type: ignore[misc]
         error = _error_of(trial)
         number = trial.config["number"]
         gone = isinstance(error, RayActorError) and not getattr(error, "actor_init_failed", False)
+        if gone:
+            halt_if_ray_died(self._brake)  # then it is no loss of the trial's
         self._safely((self._ledger.lost if gone else self._ledger.failed), number, reason_of(error))
 
     def on_trial_remove(self, controller: Any, trial: Trial) -> None:
@@ -158,9 +160,14 @@ class Watch(Callback):  # type: ignore[misc]
         self._scheduler.reconcile()
         if time.monotonic() - self._checked > ALIVE_CHECK_SECONDS:
             self._checked = time.monotonic()
-            if not any(node["Alive"] for node in ray.nodes()):
-                self._brake.pull("ray died")
-                raise Halted
+            halt_if_ray_died(self._brake)
+
+
+def halt_if_ray_died(brake: Brake) -> None:
+    """Leave Tune's loop where Ray has no node left: it would wait for one for ever."""
+    if not any(node["Alive"] for node in ray.nodes()):
+        brake.pull("ray died")
+        raise Halted
 
 
 def epoch_result(flat: Mapping[str, Any]) -> EpochResult:

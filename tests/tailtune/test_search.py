@@ -1,0 +1,177 @@
+"""Real searches on a Ray of their own: every way for a trial to end, and every way for a search to stop."""
+
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import ray
+from ray.exceptions import RayActorError
+
+from analysis.errors import TailtuneError, UsageError
+from analysis.records import TrialState
+from tailtune.exchange import Observer
+from tailtune.ray_runtime import connected_ray
+from tailtune.search import Outcome, run_search
+from tailtune.tune_bridge import epoch_result, reason_of
+from tests.tailtune.test_chaos import drive
+from tests.tailtune.toy_study import ToySpace, make
+from tests.tailtune.toy_trainable import ToyTrainable, curve
+from trainable.config import TrialConfig
+
+
+class Shared(ToyTrainable):
+    """Takes what all trials share from Ray's object store."""
+
+    def setup(self, config: dict[str, Any], data: Mapping[str, Any], threads: int) -> None:
+        assert threads == 1
+        assert ray.get(data["images"]) == [1, 2, 3]
+        super().setup(config)
+
+
+def test_every_way_for_a_trial_to_end(tmp_path: Path) -> None:
+    study = make(tmp_path, 10, 5)
+    words = {1: "raise@2", 3: "exit@1", 5: "nan@1", 6: "diverge@1", 7: "refuse"}
+    shared = {"data": lambda: {"images": ray.put([1, 2, 3])}}
+    outcome = run_search(
+        study,
+        ToySpace(words),
+        Shared,
+        shared=lambda: {"threads": 1} | {key: value() for key, value in shared.items()},
+    )
+    assert outcome == Outcome("finished", 10, 10)
+    trials = study.optuna().trials
+    assert [trial.number for trial in trials if trial.state.name == "FAIL"] == [1, 3, 7]
+    assert trials[1].user_attrs["reason"] == "RuntimeError: the toy broke"
+    assert trials[3].user_attrs["reason"].startswith("its worker process is gone")
+    assert trials[7].user_attrs["reason"] == "ValueError: it cannot be set up"
+    for number in (5, 6):
+        assert (trials[number].state.name, trials[number].value) == ("PRUNED", None)
+        assert "diverged" in trials[number].user_attrs
+    for trial in trials:
+        config = TrialConfig.model_validate(trial.user_attrs["config"])
+        epochs = range(1, len(trial.intermediate_values) + 1)
+        assert trial.intermediate_values == {epoch: curve(config, epoch) for epoch in epochs}
+        if trial.state.name == "COMPLETE":
+            assert trial.value == curve(config, 5)
+            assert trial.user_attrs["cost"] == {"wall_seconds": pytest.approx(0.5)}
+            assert trial.user_attrs["host"]
+    left = {path.name for path in study.folder.iterdir()}
+    assert left == {"study.yaml", "study.db", "trials", "lock"}
+    # A finished search says so, and starts nothing.
+    assert run_search(study, ToySpace(), ToyTrainable) == outcome
+    assert not ray.is_initialized()
+
+
+def test_a_time_budget_leaves_trials_that_are_resumed(tmp_path: Path) -> None:
+    study = make(tmp_path, 3, 6, grace=6)
+    outcome = run_search(study, ToySpace(always="sleep=0.5"), ToyTrainable, time_budget_seconds=8.0)
+    assert outcome.ending == "time budget"
+    states = study.status()["trials"]
+    assert states["RUNNING"] == 0
+    assert states["WAITING"] > 0
+    before = {trial.number: trial.intermediate_values for trial in study.optuna().trials}
+    assert run_search(study, ToySpace(), ToyTrainable).ending == "finished"
+    for trial in study.optuna().trials:
+        assert trial.state.name == "COMPLETE"
+        assert len(trial.intermediate_values) == 6
+        assert before.get(trial.number, {}).items() <= trial.intermediate_values.items()
+
+
+@pytest.mark.parametrize("how", ["ctrl-c", "stop file"])
+def test_a_stop_is_orderly_and_quick(tmp_path: Path, how: str) -> None:
+    study = make(tmp_path, 50, 9)
+    driver = drive(tmp_path, "sleep=60")
+    deadline = time.monotonic() + 60
+    while not study.optuna().trials and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1.0)
+    if how == "ctrl-c":
+        driver.send_signal(signal.SIGINT)
+    else:
+        assert study.request_stop()
+    asked = time.monotonic()
+    output = driver.communicate(timeout=60)[0]
+    assert time.monotonic() - asked < 20  # not the minute that the epoch under way takes
+    assert driver.returncode == 0, output
+    assert ("interrupted" if how == "ctrl-c" else "stop requested") in output
+    assert study.status()["state"] == "stopped"
+    assert study.status()["trials"] | {"WAITING": 0} == dict.fromkeys(TrialState.__members__, 0)
+
+
+def test_no_worker_outlives_its_driver(tmp_path: Path) -> None:
+    study = make(tmp_path, 50, 50, grace=50)
+    driver = drive(tmp_path)
+    while not any(trial.intermediate_values for trial in study.optuna().trials):
+        time.sleep(0.05)
+    children = psutil.Process(driver.pid).children(recursive=True)
+    workers = [child for child in children if "ray::ToyTrainable" in " ".join(child.cmdline())]
+    assert workers
+    driver.kill()
+    driver.communicate()
+    _, alive = psutil.wait_procs(workers, timeout=1)
+    assert not [worker for worker in alive if worker.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.slow
+def test_a_ray_that_dies_is_started_again(tmp_path: Path) -> None:
+    study = make(tmp_path, 4, 6, grace=6)
+
+    class KillsRay(Observer):
+        killed = False
+
+        def epoch_ended(self, number: int, epoch: int, value: float) -> None:
+            if epoch == 2 and not self.killed:
+                self.killed = True
+                raylet = [c for c in psutil.Process().children() if c.name() == "raylet"]
+                raylet[0].kill()
+
+    observer = KillsRay()
+    outcome = run_search(study, ToySpace(always="sleep=0.2"), ToyTrainable, observer=observer)
+    assert observer.killed
+    assert outcome == Outcome("finished", 4, 4)
+    assert {trial.state.name for trial in study.optuna().trials} == {"COMPLETE"}
+    assert all(len(trial.intermediate_values) == 6 for trial in study.optuna().trials)
+
+
+def test_a_storage_that_fails_ends_the_search_and_not_the_trials(tmp_path: Path) -> None:
+    study = make(tmp_path, 5, 5)
+
+    class FillsTheDisk(Observer):
+        def epoch_ended(self, number: int, epoch: int, value: float) -> None:
+            if epoch == 2:
+                raise OSError(28, "No space left on device")
+
+    with pytest.raises(TailtuneError, match="No space left") as error:
+        run_search(study, ToySpace(), ToyTrainable, observer=FillsTheDisk())
+    assert "tailtune resume toy" in error.value.remedy
+    assert study.status()["trials"]["FAIL"] == 0
+    assert study.status()["trials"]["RUNNING"] == 0
+    assert run_search(study, ToySpace(), ToyTrainable).ending == "finished"
+
+
+def test_addresses_that_cannot_work(tmp_path: Path) -> None:
+    study = make(tmp_path)
+    with pytest.raises(UsageError, match="Ray Client"), connected_ray(study.folder, 1, "ray://host:10001"):
+        pass
+    with (
+        pytest.raises(TailtuneError, match="no Ray cluster answers"),
+        connected_ray(study.folder, 1, "127.0.0.1:1"),
+    ):
+        pass
+
+
+def test_an_exception_is_one_line() -> None:
+    assert reason_of(RuntimeError("one\ntwo")) == "RuntimeError: one"
+    assert reason_of(KeyError()) == "KeyError"
+    assert reason_of(RayActorError(error_msg="a\nnode died")) == "its worker process is gone: node died"
+    assert reason_of(None)
+
+
+def test_a_result_is_read_from_tunes_flat_form() -> None:
+    flat = {"epoch": 2, "macro_f1": 0.5, "history": [[1, 0.4]], "cost/flops": 7, "hostname": "h", "done": False}
+    result = epoch_result(flat)
+    assert (result.history, result.cost, result.host) == ([(1, 0.4)], {"flops": 7}, "h")

@@ -1,0 +1,315 @@
+"""The study's folder: made once, refused when different, read again, damaged, locked, counted, kept small."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+
+from analysis.errors import TailtuneError, UsageError
+from tailtune.brake import STOP_FILE, Brake
+from tailtune.lock import StudyLock, driver_of
+from tailtune.retention import Retention
+from tailtune.storage import masked, open_storage, without_password
+from tailtune.study import Study
+from tailtune.study_spec import RetentionSpec, StudySpec
+from tests.tailtune.test_optuna_bridge import run, run_all
+from tests.tailtune.toy_study import ToySpace, make, spec
+
+
+def test_study_yaml_and_study_db_are_there_before_anything_runs(tmp_path: Path) -> None:
+    study = make(tmp_path)
+    assert {path.name for path in study.folder.iterdir()} == {"study.yaml", "study.db", "trials"}
+    again = Study.open(tmp_path, "toy")
+    assert again.spec == study.spec
+    assert again.spec.id
+    assert again.optuna().direction == optuna.study.StudyDirection.MAXIMIZE
+
+
+def test_an_identical_search_is_the_same_study_and_resources_may_differ(tmp_path: Path) -> None:
+    first = make(tmp_path, concurrent=2)
+    assert make(tmp_path, concurrent=4).spec.id == first.spec.id
+
+
+def test_a_different_search_under_the_name_is_refused_by_key(tmp_path: Path) -> None:
+    make(tmp_path, 6, 4)
+    with pytest.raises(UsageError, match=r"budget\.epochs 4, not 5") as refused:
+        make(tmp_path, 6, 5)
+    assert "another --study name" in refused.value.remedy
+    with pytest.raises(UsageError, match=r"seed 0, not 1"):
+        make(tmp_path, 6, 4, seed=1)
+
+
+def test_more_trials_are_asked_for_by_resume(tmp_path: Path) -> None:
+    study = make(tmp_path, 6)
+    with pytest.raises(UsageError) as refused:
+        make(tmp_path, 9)
+    assert "tailtune resume toy --trials 9" in refused.value.remedy
+    study.resize(9)
+    assert Study.open(tmp_path, "toy").spec.budget.trials == 9
+    with pytest.raises(UsageError, match="only grows"):
+        study.resize(3)
+
+
+def test_a_finished_search_can_be_extended(tmp_path: Path) -> None:
+    study = make(tmp_path, 2)
+    run_all(study.ledger(ToySpace()))
+    assert study.status()["state"] == "finished"
+    study.resize(4)
+    assert study.status()["state"] == "stopped"
+    run_all(study.ledger(ToySpace()))
+    assert sum(study.status()["trials"].values()) == 4
+
+
+def test_status_has_what_scripts_rely_on(tmp_path: Path) -> None:
+    study = make(tmp_path, 3)
+    assert study.status()["best"] is None
+    ledger = study.ledger(ToySpace())
+    assignment = ledger.ask()
+    assert assignment is not None
+    run(ledger, 0, assignment.config)
+    ledger.ask()
+    status = study.status()
+    assert list(status) == ["study", "state", "asked_trials", "trials", "disk_bytes", "best", "home"]
+    assert status["trials"] == {"COMPLETE": 1, "PRUNED": 0, "FAIL": 0, "RUNNING": 1, "WAITING": 0}
+    assert status["best"]["number"] == 0
+    assert status["best"]["macro_f1"] == study.optuna().best_value
+    assert status["disk_bytes"] > (study.folder / "study.db").stat().st_size
+    json.dumps(status)
+    with StudyLock(study.folder):
+        assert study.status()["state"] == "running"
+
+
+def test_records_take_their_states_from_optuna(tmp_path: Path) -> None:
+    study = make(tmp_path, 3)
+    ledger = study.ledger(ToySpace())
+    first, second = ledger.ask(), ledger.ask()
+    assert first is not None
+    assert second is not None
+    run(ledger, 0, first.config)
+    (first.record / "trial.json").unlink()
+    assert [(r.number, r.state.name) for r in study.records()] == [(0, "COMPLETE"), (1, "RUNNING")]
+    assert study.records()[0].info.value == study.optuna().trials[0].value
+    assert study.config(1) == second.config
+    with pytest.raises(UsageError, match="no trial 7"):
+        study.config(7)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("format: 99\n", "format 99"),
+        ("name: [unclosed", "damaged"),
+        ("just words", "study.yaml"),
+        ("format: 1\nname: toy\n", "data"),
+        ("!!python/object/apply:os.system [true]", "damaged"),
+    ],
+)
+def test_a_broken_study_yaml_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "toy" / "study.yaml").write_text(text)
+    with pytest.raises(TailtuneError, match=message) as refused:
+        Study.open(tmp_path, "toy")
+    assert "\n" not in str(refused.value)
+
+
+def test_no_such_study_names_the_ones_there_are(tmp_path: Path) -> None:
+    make(tmp_path)
+    with pytest.raises(TailtuneError, match="no study called 'tpy'") as refused:
+        Study.open(tmp_path, "tpy")
+    assert "toy" in refused.value.remedy
+
+
+@pytest.mark.parametrize("name", ["../out", "a/b", "", ".hidden", "a b"])
+def test_a_study_name_stays_in_its_home(name: str) -> None:
+    with pytest.raises(ValueError, match="name"):
+        StudySpec.model_validate(spec().model_dump() | {"name": name})
+
+
+def test_more_starting_points_than_trials_are_refused(tmp_path: Path) -> None:
+    points = [(str(lr), {"optimizer.lr": lr}) for lr in (0.1, 0.2, 0.3)]
+    with pytest.raises(UsageError, match="3 of them and 2 trials"):
+        Study.create(tmp_path, spec(2), start_from=points)  # type: ignore[arg-type]
+
+
+def test_a_home_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TailtuneError, match="cannot make the study's folder"):
+        make(tmp_path / "file")
+
+
+# ---- storage -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("storage", "message"),
+    [
+        ("sqlite:////nowhere/at/all/study.db", "cannot use the study's storage"),
+        ("no url", "must be a database URL"),
+        ("journal:/nowhere/at/all/study.log", "cannot use the study's storage"),
+        ("madeup://host/db", "must be a database URL|not installed|cannot use"),
+    ],
+)
+def test_a_storage_that_cannot_be_used_is_one_line(tmp_path: Path, storage: str, message: str) -> None:
+    with pytest.raises(TailtuneError, match=message) as refused:
+        Study.create(tmp_path, spec(), storage=storage).optuna()
+    assert "\n" not in str(refused.value)
+
+
+def test_a_damaged_database_is_one_line(tmp_path: Path) -> None:
+    study = make(tmp_path)
+    (study.folder / "study.db").write_bytes(b"this is no database at all" * 100)
+    with pytest.raises(TailtuneError, match="cannot use the study's storage"):
+        Study.open(tmp_path, "toy").optuna()
+
+
+def test_passwords_are_in_no_file_and_no_message() -> None:
+    url = "postgresql+psycopg://user:secret@host/db"
+    assert "secret" not in masked(url)
+    assert without_password(url) == "postgresql+psycopg://user@host/db"
+
+
+def test_a_name_taken_in_a_shared_database_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    Study.create(tmp_path / "mine", spec(), storage=url)
+    with pytest.raises(TailtuneError, match="another study called 'toy'"):
+        Study.create(tmp_path / "theirs", spec(), storage=url)
+
+
+def test_a_torn_journal_is_mended(tmp_path: Path) -> None:
+    study = Study.create(tmp_path, spec(), storage="journal:study.log")
+    study.ledger(ToySpace()).ask()
+    with (study.folder / "study.log").open("ab") as file:
+        file.write(b'{"op_code": 5, "wor')  # killed in the middle of a line
+    resumed = Study.open(tmp_path, "toy")
+    run_all(resumed.ledger(ToySpace()))
+    assert sum(resumed.status()["trials"].values()) == 6
+    open_storage(study.folder, "journal:study.log")
+
+
+# ---- one driver ----------------------------------------------------------------------------------------
+
+
+def test_a_second_driver_is_refused_and_death_frees_the_lock(tmp_path: Path) -> None:
+    study = make(tmp_path)
+    code = (
+        "import sys, time; from pathlib import Path; from tailtune.lock import StudyLock\n"
+        "with StudyLock(Path(sys.argv[1])): print('have it', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, study.folder], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "have it\n"
+    try:
+        with pytest.raises(TailtuneError, match=f"process {holder.pid} on"), study.locked():
+            pass
+        driver = driver_of(study.folder)
+        assert driver is not None
+        assert driver["pid"] == holder.pid
+        assert study.request_stop()
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        holder.stdout.close()
+    assert driver_of(study.folder) is None
+    with study.locked():
+        pass
+
+
+def test_a_living_driver_on_another_host_is_refused_a_dead_one_is_not(tmp_path: Path) -> None:
+    study = make(tmp_path)
+    for age, refused in [(5.0, True), (3600.0, False)]:
+        beat = {"pid": 1, "host": "elsewhere", "time": time.time() - age}
+        (study.folder / "heartbeat").write_text(json.dumps(beat))
+        assert (driver_of(study.folder) is not None) is refused
+        if refused:
+            with pytest.raises(TailtuneError, match="on elsewhere"), study.locked():
+                pass
+        else:
+            with study.locked():
+                pass
+
+
+def test_a_stop_needs_a_driver(tmp_path: Path) -> None:
+    study = make(tmp_path)
+    assert not study.request_stop()
+    with study.locked():
+        assert study.request_stop()
+        assert (study.folder / STOP_FILE).exists()
+
+
+def test_what_pulls_the_brake(tmp_path: Path) -> None:
+    brake = Brake(tmp_path)
+    assert not brake.pulled()
+    (tmp_path / STOP_FILE).touch()
+    assert brake.pulled()
+    assert brake.reason == "stop requested"
+    assert not Brake(tmp_path).pulled()  # an old request stops no new driver
+    late = Brake(tmp_path, time_budget_seconds=0.0)
+    assert late.pulled()
+    assert late.reason == "time budget"
+
+
+def test_the_first_ctrl_c_pulls_the_brake_and_the_second_ends_everything(tmp_path: Path) -> None:
+    brake = Brake(tmp_path)
+    before = signal.getsignal(signal.SIGINT)
+    with brake.on_signals():
+        os.kill(os.getpid(), signal.SIGINT)
+        assert brake.pulled()
+        assert brake.reason == "interrupted"
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+# ---- retention -----------------------------------------------------------------------------------------
+
+
+def weights(folder: Path, number: int, size: int = 10) -> None:
+    (folder / str(number)).mkdir(exist_ok=True)
+    for name in ("checkpoint.pt", "best.safetensors", "predictions.npz"):
+        (folder / str(number) / name).write_bytes(b"0" * size)
+
+
+def kept(folder: Path) -> list[int]:
+    return sorted(int(path.parent.name) for path in folder.glob("*/best.safetensors"))
+
+
+def test_the_best_and_the_unfinished_keep_their_weights(tmp_path: Path) -> None:
+    retention = Retention(tmp_path, RetentionSpec(keep_best=2))
+    for number in range(6):
+        weights(tmp_path, number)
+    assert retention.ended(0, 0.5, complete=True) == []
+    assert retention.ended(1, 0.6, complete=True) == []
+    assert retention.ended(2, 0.4, complete=True) == [2]
+    assert retention.ended(3, 0.7, complete=True) == [0]
+    assert retention.ended(4, 0.9, complete=False) == [4]
+    assert kept(tmp_path) == [1, 3, 5]
+    assert len(list(tmp_path.glob("*/predictions.npz"))) == 6
+
+
+def test_the_byte_cap_spares_the_best(tmp_path: Path) -> None:
+    retention = Retention(tmp_path, RetentionSpec(keep_best=5, max_bytes=45))
+    for number, value in enumerate([0.5, 0.6, 0.7]):
+        weights(tmp_path, number)
+        retention.ended(number, value, complete=True)
+    assert kept(tmp_path) == [1, 2]
+    weights(tmp_path, 3, size=1000)
+    retention.ended(3, 0.9, complete=True)
+    assert kept(tmp_path) == [3]
+
+
+def test_a_search_deletes_what_it_need_not_keep_and_a_resume_catches_up(tmp_path: Path) -> None:
+    study = make(tmp_path, 6, 2, retention=RetentionSpec(keep_best=1))
+    ledger = study.ledger(ToySpace())
+    while (assignment := ledger.ask()) is not None:
+        weights(study.folder / "trials", assignment.number)
+        run(ledger, assignment.number, assignment.config)
+    assert kept(study.folder / "trials") == [study.optuna().best_trial.number]
+    weights(study.folder / "trials", 0 if study.optuna().best_trial.number else 1)  # killed before deleting
+    study.ledger(ToySpace())
+    assert kept(study.folder / "trials") == [study.optuna().best_trial.number]
