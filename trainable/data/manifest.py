@@ -29,22 +29,15 @@ def list_manifest(path: Path, source: str, *, allow_outside: bool = False) -> Li
         TailtuneError: If a column is missing, a split unknown, a path outside, or a path stands twice.
     """
     rows = sorted(_rows(_table(path, source), source))
-    notes: list[str] = []
+    _check_paths([name for name, _, _, _ in rows], source, allow_outside)
     kept: list[Row] = []
     stamps: list[str] = []
     skipped: list[tuple[str, str]] = []
     for row in rows:
-        name = row[0]
-        _check_inside(name, source, allow_outside)
-        if kept and kept[-1][0] == name:
-            other = kept[-1][1]
-            raise TailtuneError(
-                f"{source}: a path must stand once, got '{name}' twice (labels '{other}', '{row[1]}')"
-            )
         try:
-            status = os.stat(path.parent / name)
+            status = os.stat(path.parent / row[0])
         except OSError as error:
-            skipped.append((name, (error.strerror or "cannot be read").lower()))
+            skipped.append((row[0], (error.strerror or "cannot be read").lower()))
             continue
         kept.append(row)
         stamps.append(stamp(status))
@@ -55,8 +48,6 @@ def list_manifest(path: Path, source: str, *, allow_outside: bool = False) -> Li
         )
     labels, class_names = encode_labels([label for _, label, _, _ in kept])
     groups = tuple(group for _, _, _, group in kept)
-    if any(groups):
-        notes += _spanning(kept)
     return Listing(
         kind="manifest",
         source=source,
@@ -68,7 +59,7 @@ def list_manifest(path: Path, source: str, *, allow_outside: bool = False) -> Li
         stamps=tuple(stamps),
         group_keys=groups if any(groups) else (),
         skipped=tuple(skipped),
-        notes=tuple(notes),
+        notes=_spanning(kept),
     )
 
 
@@ -144,22 +135,26 @@ def _row(row: dict[str, str], number: int, source: str) -> Row:
     return str(PurePosixPath(path)), label, SPLIT_CODES.get(split, UNASSIGNED), row.get("group", "")
 
 
-def _check_inside(name: str, source: str, allow_outside: bool) -> None:
-    leaves = name.startswith("/") or name[1:2] == ":" or ".." in PurePosixPath(name).parts
-    if leaves and not allow_outside:
-        raise TailtuneError(
-            f"{source}: paths must stay in the manifest's folder, got '{name}'",
-            "move the manifest above the images, or allow paths outside",
-        )
+def _check_paths(names: list[str], source: str, allow_outside: bool) -> None:
+    """Refuse sorted `names` of which one stands twice, or leaves the manifest's folder."""
+    for name, before in zip(names, ["", *names], strict=False):
+        if name == before:
+            raise TailtuneError(f"{source}: a path must stand once, got '{name}' twice", "keep one of the rows")
+        leaves = name.startswith("/") or name[1:2] == ":" or ".." in PurePosixPath(name).parts
+        if leaves and not allow_outside:
+            raise TailtuneError(
+                f"{source}: paths must stay in the manifest's folder, got '{name}'",
+                "move the manifest above the images, or allow paths outside",
+            )
 
 
-def _spanning(rows: list[Row]) -> list[str]:
+def _spanning(rows: list[Row]) -> tuple[str, ...]:
     labels: dict[str, set[str]] = {}
     for _, label, _, group in rows:
         if group:
             labels.setdefault(group, set()).add(label)
     spanning = sorted(group for group, of in labels.items() if len(of) > 1)
     if not spanning:
-        return []
+        return ()
     listed = ", ".join(spanning[:10]) + (", …" if len(spanning) > 10 else "")
-    return [f"{len(spanning)} groups span several classes and are kept whole within each class only: {listed}"]
+    return (f"{len(spanning)} groups span several classes and are kept whole within each class only: {listed}",)
