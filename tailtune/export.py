@@ -107,7 +107,7 @@ def train_config(
         test_fraction=config.data.test_fraction,
     )
     record.write_config(text)
-    for report in fit(config, dataset, split, record=record):
+    for report in fit(config, dataset, split, record=record, cache_dir=cache_dir):
         if on_epoch is not None:
             on_epoch(report)
         if report.diverged is not None:
@@ -136,6 +136,7 @@ def write_bundle(
             f"trial in {record.path} keeps no weights: only the best trials' are kept",
             "name a better trial with --trial, or train its config.yaml again by `tailtune train`",
         )
+    config = _as_it_ran(config, record)
     inside = record.path.parent == out
     if not inside:
         _refuse_if_used(out)
@@ -161,6 +162,16 @@ def write_bundle(
     files["bundle.json"] = _json(manifest)
     _write_folder(files, out, inside=inside)
     return {"out": str(out), **manifest, "metrics": _metrics(record)}
+
+
+def _as_it_ran(config: TrialConfig, record: RecordFolder) -> TrialConfig:
+    """Return `config` with what `auto` chose, so that training it again elsewhere is the same trial."""
+    summary = record.summary
+    chosen = None if summary is None else summary.auto.get("precision")
+    if chosen is None:
+        return config
+    training = config.training.model_dump() | {"precision": chosen}
+    return TrialConfig.model_validate(config.model_dump() | {"training": training})
 
 
 def _metrics(record: RecordFolder) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
@@ -27,6 +28,7 @@ def fit(
     record: RecordFolder | None = None,
     attempt: str | None = None,
     device: torch.device | str | None = None,
+    cache_dir: Path | None = None,
 ) -> Iterator[EpochReport]:
     """Train the trial that `config` describes; yield a report after each epoch.
 
@@ -40,13 +42,14 @@ def fit(
         record: Where record and checkpoint go; None keeps nothing.
         attempt: Id of this attempt; writing raises `Superseded` once another has claimed the record.
         device: Torch device; None takes the GPU where there is one.
+        cache_dir: Where measurements and other things that trials share are kept; None keeps them in memory.
 
     Yields:
         A report an epoch; the last has `final` set, and `diverged` where loss or logits were not finite.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     saved = load_checkpoint(record, device)
-    trial = TrialState(config, dataset, split, device, saved)
+    trial = TrialState(config, dataset, split, device, saved, cache_dir)
     history = History(config, trial, record, attempt, saved)
     if history.num_epochs or history.ended:
         yield history.report()

@@ -41,19 +41,6 @@ class Precision:
         return torch.amp.GradScaler(device.type, enabled=self.name == "fp16")
 
 
-def resolve_precision(wanted: Literal["auto", "fp32", "bf16", "fp16"], device: torch.device) -> Precision:
-    """Return the format for `wanted`: `auto` is bf16 on a GPU that computes in it, else fp32.
-
-    On a CPU the faster format depends on the network (depthwise ones are slower in bf16), so that
-    `auto` stays with fp32 there; see `docs/decisions.md`.
-    """
-    if wanted != "auto":
-        return Precision(wanted, channels_last=True)
-    if device.type == "cuda":
-        return Precision("bf16" if torch.cuda.is_bf16_supported() else "fp16", channels_last=True)
-    return Precision("fp32", channels_last=True)
-
-
 def guard_single_pixel_maps(model: nn.Module, image_size: tuple[int, int], channels: int) -> list[str]:
     """Have convolutions over maps of one pixel compute in fp32 whatever the format; return their names.
 

@@ -71,7 +71,7 @@ class Predictor:
         name: Literal["fp32", "bf16", "fp16"] = "fp32" if wanted == "auto" else wanted
         precision = Precision(name, channels_last=True)
         model = load_model(config, preprocessing, folder / WEIGHTS).to(target)
-        return cls(model.to(memory_format=torch.channels_last), preprocessing, precision, target)  # type: ignore[call-overload]
+        return cls(model.to(memory_format=torch.channels_last), preprocessing, precision, target)
 
     def logits(self, images: NDArray[np.uint8], batch_size: int = 256) -> NDArray[np.float16]:
         """Return logits `(N, C)` float16 of decoded images `(N, H, W, image_channels)` uint8."""

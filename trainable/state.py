@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,8 @@ from trainable.data.dataset import ImageDataset, Split
 from trainable.losses import LossContext
 from trainable.meter import LossMeter
 from trainable.optimizers import parameter_groups, set_lr
-from trainable.precision import Precision, guard_single_pixel_maps, resolve_precision
+from trainable.precision import Precision, guard_single_pixel_maps
+from trainable.precision_choice import resolve_precision
 from trainable.seeding import derived_seed, seeded
 from trainable.step import Stepper
 
@@ -34,6 +36,7 @@ class TrialState:
         split: Which of them train and validate.
         device: Where to train.
         saved: A checkpoint of this trial to restore from; what `auto` settings chose then is kept.
+        cache_dir: Where what trials share is kept; None keeps it in memory.
     """
 
     def __init__(
@@ -43,12 +46,13 @@ class TrialState:
         split: Split,
         device: torch.device,
         saved: Mapping[str, Any] | None = None,
+        cache_dir: Path | None = None,
     ) -> None:
         self.config, self.device = config, device
-        wanted = config.training.precision
-        self.precision = (
-            resolve_precision(wanted, device) if saved is None else Precision(**saved["state"]["precision"])
-        )
+        if saved is None:
+            self.precision = resolve_precision(config, dataset, device, cache_dir)
+        else:
+            self.precision = Precision(**saved["state"]["precision"])
         labels = dataset.labels[split.train]
         self.class_counts = np.bincount(labels, minlength=dataset.num_classes)
         self.sampler = config.sampler.build(

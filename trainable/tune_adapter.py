@@ -6,6 +6,7 @@ import gc
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,18 +54,21 @@ class ImageTrainable(tune.Trainable):  # type: ignore[misc]
     Its config has `number`, `config` (the `TrialConfig` as JSON), `record` (folder) and `attempt`.
     """
 
-    def setup(self, config: dict[str, Any], data: SharedData, threads: int) -> None:
+    def setup(
+        self, config: dict[str, Any], data: SharedData, threads: int, cache_dir: Path | None = None
+    ) -> None:
         """Begin the first trial of this worker.
 
         Args:
             config: See above.
             data: The dataset in the object store.
             threads: CPU threads that the trial may use.
+            cache_dir: As `fit` takes it.
         """
         die_with_parent()
         self._fresh = True
         torch.set_num_threads(threads)
-        self._dataset, self._split = data.get(), data.split
+        self._dataset, self._split, self._cache_dir = data.get(), data.split, cache_dir
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -96,6 +100,7 @@ class ImageTrainable(tune.Trainable):  # type: ignore[misc]
             self._split,
             record=record,
             attempt=config["attempt"],
+            cache_dir=self._cache_dir,
         )
 
     def _end(self) -> None:

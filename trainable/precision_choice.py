@@ -1,0 +1,115 @@
+"""What `precision: auto` means: bf16 on a GPU that has it; on a CPU what a short timing says is faster."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import time
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from trainable.backbones import build_backbone, input_statistics
+from trainable.config import TrialConfig
+from trainable.data.dataset import ImageDataset
+from trainable.precision import Precision, PrecisionName, guard_single_pixel_maps
+from trainable.seeding import seeded
+
+ROUNDS, TIMED_IMAGES = 3, 32
+WORTH = 0.95
+"""bf16 is chosen below this share of fp32's time: a tie goes to the exact format."""
+
+
+def resolve_precision(
+    config: TrialConfig, dataset: ImageDataset, device: torch.device, cache_dir: Path | None
+) -> Precision:
+    """Return the number format of a trial.
+
+    Args:
+        config: Its `training.precision` is followed, or chosen for where it is `auto`.
+        dataset: Its shape and classes decide what is timed.
+        device: Where the trial trains.
+        cache_dir: Where timings are kept for trials of the same network, shape and machine; None: in memory.
+    """
+    wanted = config.training.precision
+    if wanted != "auto":
+        return Precision(wanted, channels_last=True)
+    if device.type == "cuda":
+        return Precision("bf16" if torch.cuda.is_bf16_supported() else "fp16", channels_last=True)
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return Precision("fp32", channels_last=True)
+    size = config.data.image_size or dataset.image_size
+    channels = dataset.channels if input_statistics(config.backbone) is None else 3
+    backbone = config.backbone.model_copy(update={"drop_rate": 0.0, "drop_path_rate": 0.0})
+    threads = torch.get_num_threads()
+    parts = (backbone.model_dump_json(), size, channels, threads, torch.__version__, _processor())
+    key = sha256(repr(parts).encode()).hexdigest()[:16]
+    known = _read(cache_dir)
+    if key not in known:
+        with seeded(device, "timing"):
+            model = build_backbone(backbone, dataset.num_classes, size, channels, load_trained=False)
+        known[key] = faster_precision(model, size, channels)
+        _write(cache_dir, known)
+    return Precision(known[key], channels_last=True)
+
+
+def faster_precision(model: nn.Module, image_size: tuple[int, int], channels: int) -> PrecisionName:
+    """Return which of fp32 and bf16 trains `model` faster on this CPU; processor time, best of a few rounds.
+
+    Args:
+        model: Made for this; its weights and statistics are not kept.
+        image_size: Height and width in pixels.
+        channels: Of its input.
+    """
+    guard_single_pixel_maps(model, image_size, channels)
+    model = model.to(memory_format=torch.channels_last).train()
+    images = torch.rand(TIMED_IMAGES, channels, *image_size).contiguous(memory_format=torch.channels_last)
+    best = {"fp32": float("inf"), "bf16": float("inf")}
+    names: tuple[PrecisionName, PrecisionName] = ("fp32", "bf16")
+    for _ in range(ROUNDS):
+        for name in names:
+            model.zero_grad(set_to_none=True)
+            start = time.process_time()
+            with Precision(name, channels_last=True).autocast(torch.device("cpu")):
+                logits = model(images)
+            logits.float().square().mean().backward()
+            best[name] = min(best[name], time.process_time() - start)
+    return "bf16" if best["bf16"] < WORTH * best["fp32"] else "fp32"
+
+
+_MEMORY: dict[str, PrecisionName] = {}
+
+
+def _read(cache_dir: Path | None) -> dict[str, PrecisionName]:
+    if cache_dir is None:
+        return _MEMORY
+    try:
+        found: dict[str, PrecisionName] = json.loads((cache_dir / "precision.json").read_text())
+        return found
+    except (OSError, ValueError):
+        return {}
+
+
+def _write(cache_dir: Path | None, known: dict[str, PrecisionName]) -> None:
+    """Keep the timings; that they cannot be written costs the next trial a second, and nothing else."""
+    if cache_dir is None:
+        return
+    with contextlib.suppress(OSError):
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        draft = cache_dir / f".precision-{os.getpid()}.json"
+        draft.write_text(json.dumps(known))
+        draft.replace(cache_dir / "precision.json")
+
+
+@lru_cache(maxsize=1)
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
