@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tailtune.planning import Request, at_least, check_run, check_study_name, home_folder
+from tailtune.planning import Request, at_least, cache_folder, check_run, check_study_name, home_folder
 
 if TYPE_CHECKING:
     from analysis.ranking import Ranking
@@ -204,7 +204,8 @@ def train(
     changes += [] if seed is None else [f"seed={seed}"]
     changes += [] if image_size is None else [f"data.image_size=[{image_size[0]}, {image_size[1]}]"]
     changes += [] if pretrained is None else [f"backbone.pretrained={str(pretrained).lower()}"]
-    return train_config(overridden(configuration(config), changes), data, Path(out), on_epoch=on_epoch)
+    whole = overridden(configuration(config), changes)
+    return train_config(whole, data, Path(out), cache_dir=cache_folder(home_folder(home)), on_epoch=on_epoch)
 
 
 def configuration(config: str | TrialConfig) -> TrialConfig:
@@ -214,7 +215,6 @@ def configuration(config: str | TrialConfig) -> TrialConfig:
         UsageError: If there is neither.
     """
     from search_spaces.recipe_book import load_recipe
-
     from trainable.config import TrialConfig
 
     if isinstance(config, TrialConfig):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.errors import TailtuneError
 from search_spaces.recipe_book import load_recipe
 from search_spaces.space import SearchSpace, load_space
-
-from analysis.errors import TailtuneError
 from tailtune.planning import Request, base_config, cache_folder, machine, resources
 from tailtune.progress import Watcher
 from tailtune.search import run_search
@@ -70,9 +70,24 @@ def launch(request: Request, watcher: Watcher) -> Study:
     """Make or open the study that `request` describes, and run it."""
     with watcher:
         prepared = prepare(request, watcher)
-        study = Study.create(request.home, prepared.spec, storage=request.storage, start_from=prepared.points)
+        study = _create(request, prepared)
         study.spec = study.spec.model_copy(update={"resources": prepared.spec.resources})
         return _run(study, prepared.space, prepared.dataset, watcher, request.time_budget, request.address)
+
+
+def _create(request: Request, prepared: Prepared) -> Study:
+    """Make or open the study; one that cannot begin (its storage, say, is out of reach) leaves no trace."""
+    folder = request.home / prepared.spec.name
+    is_new = not (folder / "study.yaml").exists()
+    try:
+        return Study.create(request.home, prepared.spec, storage=request.storage, start_from=prepared.points)
+    except TailtuneError:
+        if is_new:
+            (folder / "study.yaml").unlink(missing_ok=True)
+            for empty in (folder / "trials", folder):
+                with contextlib.suppress(OSError):
+                    empty.rmdir()
+        raise
 
 
 def relaunch(
@@ -113,11 +128,21 @@ def relaunch(
 
 
 def space_of(study: Study) -> SearchSpace:
-    """Return the space that `study` was begun with, as study.yaml holds it."""
+    """Return the space that `study` was begun with: study.yaml holds it, but for a Python function's.
+
+    Raises:
+        TailtuneError: If the function has changed since.
+    """
     stored = study.spec.space
-    return (
-        SearchSpace.from_yaml(stored.yaml, f"{study.folder}: space") if stored.yaml else load_space(stored.name)
-    )
+    if not stored.yaml:
+        space = load_space(stored.name)
+        if space.fingerprint() != stored.fingerprint:
+            raise TailtuneError(
+                f"a study goes on with the space that it began with, but {stored.name} has changed",
+                "put it back, or begin a new study",
+            )
+        return space
+    return SearchSpace.from_yaml(stored.yaml, f"{study.folder}: space")
 
 
 def split_of(study: Study, dataset: ImageDataset) -> Split:
@@ -131,7 +156,7 @@ def split_of(study: Study, dataset: ImageDataset) -> Split:
 
 
 def starting_point(name: str, home: Path, base: TrialConfig) -> tuple[str, TrialConfig]:
-    """Return the configuration of a file, a study's best trial or a recipe, with the run's epochs and geometry."""
+    """Return the configuration of a file, a study's best trial or a recipe, brought to the run's terms."""
     if Path(name).is_file():
         config = TrialConfig.from_file(name)
     elif (home / name / "study.yaml").exists():
@@ -161,7 +186,8 @@ def _run(
     threads = max(1, int(study.spec.resources.cpus_per_trial))
 
     def shared() -> Mapping[str, Any]:
-        return {"data": SharedData.put(dataset, split), "threads": threads}
+        cache = cache_folder(study.folder.parent).absolute()
+        return {"data": SharedData.put(dataset, split), "threads": threads, "cache_dir": cache}
 
     watcher.begin(study.status(), study.spec.budget.epochs)
     watcher.outcome = run_search(

@@ -7,9 +7,12 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from analysis.errors import UsageError, unknown_name
+
+if TYPE_CHECKING:
+    from trainable.config import TrialConfig
 
 METRICS = ("macro_f1",)
 DEFAULT_HOME = Path("runs")
@@ -52,6 +55,7 @@ class Request:
     home: Path = field(default_factory=lambda: home_folder(None))
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "home", home_folder(self.home))
         at_least("trials", self.trials, 1)
         at_least("epochs", self.epochs, 1)
         at_least("seed", self.seed, 0)
@@ -79,8 +83,9 @@ class Request:
 
 
 def home_folder(home: str | os.PathLike[str] | None) -> Path:
-    """Return `home`, or else `$TAILTUNE_HOME`, or else `runs`."""
-    return Path(home if home is not None else os.environ.get("TAILTUNE_HOME", DEFAULT_HOME)).expanduser()
+    """Return `home`, or else `$TAILTUNE_HOME`, or else `runs`, as an absolute path."""
+    given = home if home is not None else os.environ.get("TAILTUNE_HOME", DEFAULT_HOME)
+    return Path(given).expanduser().absolute()
 
 
 def cache_folder(home: Path) -> Path:
@@ -179,8 +184,8 @@ def machine() -> tuple[int, int]:
     return cores, torch.cuda.device_count()
 
 
-def base_config(request: Request) -> Any:
-    """Return the part of every trial's configuration that the request decides, as a `TrialConfig`.
+def base_config(request: Request) -> TrialConfig:
+    """Return the part of every trial's configuration that the request decides.
 
     Raises:
         UsageError: If the geometry breaks a law.
@@ -188,5 +193,12 @@ def base_config(request: Request) -> Any:
     from trainable.component import validated
     from trainable.config import TrialConfig
 
-    geometry = {"image_size": request.image_size, "resize": request.resize, "flips": request.mirrorings}
-    return validated(TrialConfig, {"epochs": request.epochs, "data": geometry})
+    data = {
+        "image_size": request.image_size,
+        "resize": request.resize,
+        "flips": request.mirrorings,
+        "split_seed": request.seed,
+        "test_fraction": request.test_fraction,
+        "group_by": request.group_by,
+    }
+    return validated(TrialConfig, {"epochs": request.epochs, "data": data})

@@ -64,7 +64,7 @@ def ranking(found: Ranking, *, limit: int | None = None) -> None:
     screen.print(table)
     if limit is not None and len(rows) > limit:
         screen.print(f"… and {len(rows) - limit} more")
-    if any(row["tied_with_best"] for row in rows):
+    if sum(row["tied_with_best"] for row in rows) > 1:
         screen.print("`= best`: cannot be told from the best on these validation images.")
 
 
@@ -128,15 +128,18 @@ def estimate(found: Mapping[str, Any]) -> None:
 
 
 def bundle(found: Mapping[str, Any]) -> None:
-    """Print what `train` or `export` has written."""
+    """Print what `train` or `export` has written: the folder, its files, its scores."""
     screen = console()
-    for key, value in found.items():
-        if isinstance(value, Mapping) and {"value", "interval"} <= value.keys():
-            screen.print(f"  {key:<14} {_score(value['value'])} {_interval(value['interval'])}")
-        elif isinstance(value, float):
-            screen.print(f"  {key:<14} {_score(value)}")
-        elif isinstance(value, str | int | Path):
-            screen.print(f"  {key:<14} {value}", soft_wrap=True)
+    screen.print(
+        f"[bold]{found['out']}[/]: {', '.join(sorted([*found['sha256'], 'bundle.json']))}", soft_wrap=True
+    )
+    metrics = found["metrics"]
+    screen.print(
+        f"epoch {metrics['epoch']}, on {metrics['num_images']} images of {metrics['split']}", soft_wrap=True
+    )
+    for name, score in metrics.items():
+        if isinstance(score, Mapping) and {"value", "interval"} <= score.keys():
+            print(f"  {name:<18} {_score(score['value'])}  {_interval(score['interval'])}")
 
 
 def catalogue(kind: str, found: Sequence[Mapping[str, str]]) -> None:
