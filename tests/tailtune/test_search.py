@@ -105,13 +105,12 @@ def test_a_stop_is_orderly_and_quick(tmp_path: Path, how: str) -> None:
 def test_no_worker_outlives_its_driver(tmp_path: Path) -> None:
     study = make(tmp_path, 50, 50, grace=50)
     driver = drive(tmp_path)
-    while not any(trial.intermediate_values for trial in study.optuna().trials):
+    while driver.poll() is None and not any(trial.intermediate_values for trial in study.optuna().trials):
         time.sleep(0.05)
-    children = psutil.Process(driver.pid).children(recursive=True)
-    workers = [child for child in children if "ray::ToyTrainable" in " ".join(child.cmdline())]
-    assert workers
+    workers = [psutil.Process(int(path.read_text())) for path in study.folder.glob("trials/*/pid")]
     driver.kill()
     driver.communicate()
+    assert workers
     _, alive = psutil.wait_procs(workers, timeout=1)
     assert not [worker for worker in alive if worker.status() != psutil.STATUS_ZOMBIE]
 

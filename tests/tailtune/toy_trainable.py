@@ -36,6 +36,7 @@ class ToyTrainable(tune.Trainable):
         self.trial_config = TrialConfig.model_validate_json(config["config"])
         self.folder, self.attempt = RecordFolder(config["record"]), config["attempt"]
         self.fresh, self.history = True, []
+        (self.folder.path / "pid").write_text(str(os.getpid()))
         checkpoint = self.folder.path / "checkpoint.pt"
         if checkpoint.exists():
             self.history = json.loads(checkpoint.read_text())
