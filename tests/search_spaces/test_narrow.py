@@ -138,3 +138,10 @@ def test_the_fingerprint_follows_what_is_suggested(read: Read) -> None:
     assert first.fingerprint() == load_space("tiny").fingerprint()
     assert first.fingerprint() == read("extends: tiny\nsummary: words").fingerprint()
     assert first.fingerprint() != read("extends: tiny\nbatch_size: 64").fingerprint()
+
+
+def test_weights_that_cannot_be_had_are_refused_before_anything_is_trained(read: Read, tmp_path: Path) -> None:
+    load_space("tiny").require_weights()
+    space = read(f"backbone: {{choices: [resnet10t], weights: {tmp_path / 'none.safetensors'}}}")
+    with pytest.raises(UsageError, match=r"backbone\.weights must be a weights file.*does not exist"):
+        space.require_weights()
