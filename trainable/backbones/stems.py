@@ -33,7 +33,11 @@ STEMS: dict[str, tuple[str, ...]] = {
 
 
 def fit_stem(
-    model: nn.Module, name: str, stem: Literal["auto", "original", "small"], image_size: tuple[int, int]
+    model: nn.Module,
+    name: str,
+    stem: Literal["auto", "original", "small"],
+    image_size: tuple[int, int],
+    small_up_to: int = SMALL,
 ) -> None:
     """Change the stem of `model` in place: only strides and pools, so that every trained weight stays.
 
@@ -45,12 +49,13 @@ def fit_stem(
         name: Its name, for the message.
         stem: As in `Backbone.stem`.
         image_size: Height and width in pixels.
+        small_up_to: Shorter side up to which `auto` is small.
 
     Raises:
         UsageError: If a small stem is asked for and the family has none.
     """
     side = min(image_size)
-    if stem == "original" or (stem == "auto" and side > SMALL):
+    if stem == "original" or (stem == "auto" and side > small_up_to):
         return
     parts = STEMS.get(type(model).__name__)
     if parts is None:

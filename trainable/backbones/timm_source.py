@@ -42,7 +42,7 @@ def build_timm(
             model = _load(config, read_weights(config), num_classes, options)
         else:
             model = timm.create_model(config.model_name, num_classes=num_classes, **options)
-        fit_stem(model, config.name, config.stem, image_size)
+        fit_stem(model, config.name, config.stem, image_size, config.small_stem_up_to)
         _try_one(model, image_size, channels)
     return model
 
