@@ -99,7 +99,7 @@ def train_config(
     text = config.to_yaml()
     if record.config_yaml != text:
         _refuse_if_used(out)
-    dataset = load_dataset(data, data=config.data, cache_dir=cache_dir, group_by=config.data.group_by)
+    dataset = load_dataset(data, data=config.data, cache_dir=cache_dir)
     split = make_split(
         dataset,
         seed=config.data.split_seed,
@@ -165,12 +165,10 @@ def write_bundle(
 
 
 def _as_it_ran(config: TrialConfig, record: RecordFolder) -> TrialConfig:
-    """Return `config` with what `auto` chose, so that training it again elsewhere is the same trial."""
+    """Return `config` with what `auto` chose, so that training it again is the same trial."""
     summary = record.summary
-    chosen = None if summary is None else summary.auto.get("precision")
-    if chosen is None:
-        return config
-    training = config.training.model_dump() | {"precision": chosen}
+    chosen = {} if summary is None else {key: summary.auto.get(key) for key in ("precision", "threads")}
+    training = config.training.model_dump() | {key: value for key, value in chosen.items() if value is not None}
     return TrialConfig.model_validate(config.model_dump() | {"training": training})
 
 

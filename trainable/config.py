@@ -31,7 +31,7 @@ def _named(value: object) -> object:
 
 
 class DataConfig(Frozen):
-    """How images are brought to one size; decided for a whole search, recorded with each trial."""
+    """Which images there are, split how, at what size; decided for a whole search, recorded with each trial."""
 
     image_size: tuple[Annotated[int, Field(ge=4, le=4096)], Annotated[int, Field(ge=4, le=4096)]] | None = None
     """Height and width in pixels; None takes the data's own (the median size where it varies)."""
@@ -45,6 +45,19 @@ class DataConfig(Frozen):
     """Share set aside for the final test where the data bring no test split of their own."""
     group_by: str | None = None
     """Regular expression on the path relative to the data; its groups name the unit that is never split."""
+    long_tail: Annotated[float, Field(ge=1.0, le=1e6)] | None = None
+    """Cut the training images to an exponential profile of this imbalance ratio."""
+    long_tail_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Chooses which images stay under `long_tail`."""
+    rare_classes: Literal["keep", "merge", "drop"] = "keep"
+    """What becomes of classes with fewer than `rare_below` training images: `merge` makes one class of them."""
+    rare_below: Annotated[int, Field(ge=1)] = 2
+    allow_outside: bool = False
+    """Let a manifest's paths leave its folder."""
+    verify_content: bool = False
+    """Let the data's fingerprint depend on the files' bytes instead of their sizes and times."""
+    max_broken: Annotated[float, Field(ge=0.0, le=1.0)] = 0.25
+    """A larger share of files that cannot be decoded is an error."""
 
 
 class EarlyStopping(Frozen):
@@ -64,6 +77,9 @@ class TrainingConfig(Frozen):
     clip_norm: Annotated[float, Field(gt=0.0)] | None = None
     """Largest global L2 norm of the gradient; None does not clip."""
     early_stopping: EarlyStopping | None = None
+    threads: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """CPU threads; None takes what the process was given. Another number rounds differently, so that an
+    exported configuration names what its trial had. No part of the fingerprint."""
 
 
 class TrialConfig(Frozen):
@@ -111,6 +127,7 @@ class TrialConfig(Frozen):
     def fingerprint(self) -> str:
         """Return 16 hex digits that equal configurations share; seed, name and `allow` do not count."""
         counted = self.model_dump(mode="json", exclude={"seed", "name", "allow"})
+        counted["training"].pop("threads")
         counted["augment"] = sorted(counted["augment"], key=lambda op: op["name"])
         return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -195,7 +196,11 @@ class History:
             macro_f1=None if self.best is None else self.best.macro_f1,
             finished=self.ended,
             diverged=self.diverged,
-            auto={"precision": precision.name, "channels_last": precision.channels_last},
+            auto={
+                "precision": precision.name,
+                "channels_last": precision.channels_last,
+                "threads": torch.get_num_threads(),
+            },
             cost=self.cost,
             train_class_counts=tuple(int(count) for count in self.state.class_counts),
         )

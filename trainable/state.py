@@ -49,6 +49,8 @@ class TrialState:
         cache_dir: Path | None = None,
     ) -> None:
         self.config, self.device = config, device
+        if config.training.threads is not None:
+            torch.set_num_threads(config.training.threads)
         if saved is None:
             self.precision = resolve_precision(config, dataset, device, cache_dir)
         else:
