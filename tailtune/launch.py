@@ -58,7 +58,6 @@ def prepare(request: Request, watcher: Watcher) -> Prepared:
         request.data,
         data=base.data,
         cache_dir=cache_folder(request.home),
-        group_by=request.group_by,
         progress=watcher.decoding,
     )
     split = make_split(dataset, seed=request.seed, test_fraction=request.test_fraction)
@@ -116,7 +115,6 @@ def relaunch(
             data.source,
             data=study.spec.base.data,
             cache_dir=cache_folder(study.folder.parent),
-            group_by=data.group_by,
             progress=watcher.decoding,
         )
         if dataset.fingerprint != data.fingerprint:

@@ -52,6 +52,13 @@ class Request:
     seed: int = 0
     group_by: str | None = None
     test_fraction: float = 0.0
+    long_tail: float | None = None
+    long_tail_seed: int = 0
+    rare_classes: str = "keep"
+    rare_below: int = 2
+    allow_outside: bool = False
+    verify_content: bool = False
+    max_broken: float = 0.25
     home: Path = field(default_factory=lambda: home_folder(None))
 
     def __post_init__(self) -> None:
@@ -200,5 +207,12 @@ def base_config(request: Request) -> TrialConfig:
         "split_seed": request.seed,
         "test_fraction": request.test_fraction,
         "group_by": request.group_by,
+        "long_tail": request.long_tail,
+        "long_tail_seed": request.long_tail_seed,
+        "rare_classes": request.rare_classes,
+        "rare_below": request.rare_below,
+        "allow_outside": request.allow_outside,
+        "verify_content": request.verify_content,
+        "max_broken": request.max_broken,
     }
     return validated(TrialConfig, {"epochs": request.epochs, "data": data})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,6 +25,32 @@ ImageSize = Annotated[
     str | None, typer.Option("--image-size", metavar="HxW", help="Height and width; the data's own by default.")
 ]
 
+GroupBy = Annotated[
+    str | None, typer.Option("--group-by", metavar="REGEX", help="Keeps near-copies on one side of the split.")
+]
+LongTail = Annotated[
+    float | None,
+    typer.Option("--long-tail", metavar="IR", help="Cut the training images to this imbalance ratio."),
+]
+LongTailSeed = Annotated[
+    int | None, typer.Option("--long-tail-seed", help="Chooses which images stay under --long-tail.")
+]
+RareClasses = Annotated[
+    str | None, typer.Option("--rare-classes", help="keep, merge or drop classes below --rare-below.")
+]
+RareBelow = Annotated[
+    int | None, typer.Option("--rare-below", metavar="N", help="Classes with fewer training images are rare.")
+]
+AllowOutside = Annotated[
+    bool | None, typer.Option("--allow-outside", help="Let a manifest's paths leave its folder.")
+]
+VerifyContent = Annotated[
+    bool | None, typer.Option("--verify-content", help="Know files by their bytes, not their times.")
+]
+MaxBroken = Annotated[
+    float | None, typer.Option("--max-broken", metavar="SHARE", help="More broken files are an error.")
+]
+
 DEFAULT_HOME = Path("runs")
 
 
@@ -40,6 +66,11 @@ def image_size(text: str | None) -> tuple[int, int] | None:
     if found is None:
         raise UsageError(f"--image-size must be HxW in pixels, got '{text}'", "write for example 48x48")
     return int(found[1]), int(found[2] or found[1])
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """Return the options that were given, by the name of their field in `DataConfig`; defaults live there."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def duration(text: str | None) -> float | None:

@@ -9,13 +9,22 @@ import typer
 from tailtune.commands.answer import answer
 from tailtune.commands.options import (
     DEFAULT_HOME,
+    AllowOutside,
     Data,
     Debug,
+    GroupBy,
     Home,
     ImageSize,
     Json,
+    LongTail,
+    LongTailSeed,
+    MaxBroken,
+    RareBelow,
+    RareClasses,
     StudyName,
+    VerifyContent,
     duration,
+    given,
     image_size,
 )
 
@@ -79,10 +88,14 @@ def search(
     ] = None,
     address: Address = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the split, the search and the trials.")] = 0,
-    group_by: Annotated[
-        str | None,
-        typer.Option("--group-by", metavar="REGEX", help="Keeps near-copies on one side of the split."),
-    ] = None,
+    group_by: GroupBy = None,
+    long_tail: LongTail = None,
+    long_tail_seed: LongTailSeed = None,
+    rare_classes: RareClasses = None,
+    rare_below: RareBelow = None,
+    allow_outside: AllowOutside = None,
+    verify_content: VerifyContent = None,
+    max_broken: MaxBroken = None,
     test_fraction: Annotated[
         float, typer.Option("--test-fraction", help="Share kept for the test, where DATA has no test/.")
     ] = 0.0,
@@ -106,6 +119,10 @@ def search(
         "widen": widen, "storage": storage, "address": address, "seed": seed, "group_by": group_by,
         "test_fraction": test_fraction, "home": home, "time_budget": duration(time_budget),
     }  # fmt: skip
+    request |= given(
+        long_tail=long_tail, long_tail_seed=long_tail_seed, rare_classes=rare_classes, rare_below=rare_below,
+        allow_outside=allow_outside, verify_content=verify_content, max_broken=max_broken,
+    )  # fmt: skip
     if dry_run:
         answer(lambda: api.estimate(data, **request), as_json=json, show=tables.estimate)
         return

@@ -7,8 +7,26 @@ from typing import Annotated, Any
 
 import typer
 
-from tailtune.commands.answer import answer
-from tailtune.commands.options import DEFAULT_HOME, Data, Debug, Home, ImageSize, Json, StudyName, image_size
+from tailtune.commands.answer import answer, to_json
+from tailtune.commands.options import (
+    DEFAULT_HOME,
+    AllowOutside,
+    Data,
+    Debug,
+    GroupBy,
+    Home,
+    ImageSize,
+    Json,
+    LongTail,
+    LongTailSeed,
+    MaxBroken,
+    RareBelow,
+    RareClasses,
+    StudyName,
+    VerifyContent,
+    given,
+    image_size,
+)
 
 Out = Annotated[
     Path, typer.Option("--out", metavar="DIR", help="Folder to write; must not exist, or be empty.")
@@ -41,6 +59,14 @@ def train(
     seed: Annotated[
         int | None, typer.Option("--seed", help="Of initialisation, order and augmentation.")
     ] = None,
+    group_by: GroupBy = None,
+    long_tail: LongTail = None,
+    long_tail_seed: LongTailSeed = None,
+    rare_classes: RareClasses = None,
+    rare_below: RareBelow = None,
+    allow_outside: AllowOutside = None,
+    verify_content: VerifyContent = None,
+    max_broken: MaxBroken = None,
     home: Home = DEFAULT_HOME,
     json: Json = False,
     debug: Debug = False,
@@ -48,6 +74,12 @@ def train(
     """Train one configuration on DATA."""
     from tailtune import api, progress, tables
 
+    of_data = given(
+        group_by=group_by, long_tail=long_tail, long_tail_seed=long_tail_seed, rare_classes=rare_classes,
+        rare_below=rare_below, allow_outside=allow_outside, verify_content=verify_content,
+        max_broken=max_broken,
+    )  # fmt: skip
+    overrides = [f"data.{key}={to_json(value)}" for key, value in of_data.items()] + (set_ or [])
     answer(
         lambda: api.train(
             config,
@@ -56,7 +88,7 @@ def train(
             epochs=epochs,
             image_size=image_size(size),
             pretrained=False if no_pretrained else None,
-            overrides=tuple(set_ or ()),
+            overrides=overrides,
             seed=seed,
             home=home,
             on_epoch=None if json else progress.epoch_line,

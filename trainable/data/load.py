@@ -22,14 +22,11 @@ from trainable.data.listing import Listing, check_classes
 from trainable.data.long_tail import cut_long_tail
 from trainable.data.manifest import list_manifest
 from trainable.data.npz import list_npz
-from trainable.data.rare import RareClasses, apply_rare_classes
+from trainable.data.rare import apply_rare_classes
 from trainable.data.reader import ColourFoundError, Geometry, Progress, decode_all, survey
 
 if TYPE_CHECKING:
     from trainable.config import DataConfig
-
-MAX_BROKEN_SHARE = 0.25
-"""A larger share of broken files is taken for a mistake."""
 
 
 def load_dataset(
@@ -37,13 +34,6 @@ def load_dataset(
     *,
     data: DataConfig,
     cache_dir: Path,
-    group_by: str | None = None,
-    long_tail: float | None = None,
-    long_tail_seed: int = 0,
-    rare_classes: RareClasses | None = None,
-    allow_outside: bool = False,
-    verify_content: bool = False,
-    max_broken_share: float = MAX_BROKEN_SHARE,
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> ImageDataset:
@@ -51,16 +41,9 @@ def load_dataset(
 
     Args:
         source: A folder, a `.csv`, `.tsv` or `.parquet` manifest, an `.npz` file, or a built-in name.
-        data: Image size and resize policy.
+        data: Which images are taken, how they are grouped and decoded; a group is what the groups of `group_by`
+            (or its whole match) say, joined with the class, and what it does not match stands alone.
         cache_dir: Folder of decoded images, one folder a fingerprint.
-        group_by: Regular expression on each path relative to `source`; its groups (or the whole match), joined
-            with the class, name the images that stay together. What it does not match stands alone.
-        long_tail: Cut the training images to this imbalance ratio.
-        long_tail_seed: Chooses which stay.
-        rare_classes: Merge or drop classes below a count; None keeps all.
-        allow_outside: Let a manifest's paths leave its folder.
-        verify_content: Let the fingerprint depend on the files' bytes instead of size and time.
-        max_broken_share: Broken files above this share of all are an error.
         workers: Decoding processes; None takes what this process may use.
         progress: Called with (done, total) while images are decoded.
 
@@ -68,22 +51,14 @@ def load_dataset(
         UsageError: If `source` is nothing that is known, or `group_by` is no regular expression.
         TailtuneError: If its images, labels or groups break a law, or the cache cannot be written.
     """
-    listing = find_listing(source, cache_dir=cache_dir, allow_outside=allow_outside)
-    if group_by is not None:
-        listing = _grouped(listing, group_by)
-    check_classes(listing)
-    if long_tail is not None:
-        listing = cut_long_tail(listing, long_tail, long_tail_seed)
-    if rare_classes is not None:
-        listing = apply_rare_classes(listing, rare_classes)
-        check_classes(listing)
-    if verify_content:
+    listing = select_images(find_listing(source, cache_dir=cache_dir, allow_outside=data.allow_outside), data)
+    if data.verify_content:
         listing = _with_content_stamps(listing)
     key = fingerprint(
         str(FORMAT), listing.kind, str(data.image_size), data.resize, *listing.stamps, "", *listing.names
     )
     cached = open_or_fill(cache_dir, key, lambda folder: _fill(folder, listing, data, workers, progress))
-    listing = _without_broken(listing, cached.broken, max_broken_share)
+    listing = _without_broken(listing, cached.broken, data.max_broken)
     return _dataset(listing, cached.images, key)
 
 
@@ -113,6 +88,24 @@ def find_listing(source: str, *, cache_dir: Path, allow_outside: bool = False) -
             f"no folder or file '{source}'", "check the path, or name a built-in: " + ", ".join(builtin.NAMES)
         )
     raise unknown_name("folder, file or built-in data set", source, builtin.NAMES)
+
+
+def select_images(listing: Listing, data: DataConfig) -> Listing:
+    """Return the images of `listing` that `data` takes, in groups.
+
+    Raises:
+        UsageError: If `group_by` is no regular expression, or matches nothing.
+        TailtuneError: If the classes break a law, before or after rare ones are merged or dropped.
+    """
+    if data.group_by is not None:
+        listing = _grouped(listing, data.group_by)
+    check_classes(listing)
+    if data.long_tail is not None:
+        listing = cut_long_tail(listing, data.long_tail, data.long_tail_seed)
+    if data.rare_classes != "keep":
+        listing = apply_rare_classes(listing, data.rare_classes, data.rare_below)
+        check_classes(listing)
+    return listing
 
 
 def _grouped(listing: Listing, pattern: str) -> Listing:
@@ -212,7 +205,7 @@ def _without_broken(listing: Listing, broken: Rows, max_share: float) -> Listing
         raise TailtuneError(
             f"{listing.source}: at most {max_share:.0%} of the images may be broken, but {len(broken)} of "
             f"{len(listing)} are ({named[0][0]}: {named[0][1]})",
-            "repair or remove them",
+            "repair or remove them, or raise --max-broken",
         )
     before = listing.class_names
     kept = listing.select(np.delete(np.arange(len(listing)), [row for row, _ in broken]))

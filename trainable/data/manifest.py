@@ -144,7 +144,7 @@ def _check_paths(names: list[str], source: str, allow_outside: bool) -> None:
         if leaves and not allow_outside:
             raise TailtuneError(
                 f"{source}: paths must stay in the manifest's folder, got '{name}'",
-                "move the manifest above the images, or allow paths outside",
+                "move the manifest above the images, or give --allow-outside",
             )
 
 

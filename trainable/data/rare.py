@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -11,49 +10,38 @@ import numpy as np
 from analysis.errors import TailtuneError
 from trainable.data.listing import Listing
 
-
-@dataclass(frozen=True)
-class RareClasses:
-    """Policy for classes with fewer than `below` images that may train.
-
-    Attributes:
-        policy: `keep` them, `merge` them into one class, or `drop` their images from every part.
-        below: A class with this many training images or more is not rare; at least 1.
-        merged_name: Of the class that `merge` makes.
-    """
-
-    policy: Literal["keep", "merge", "drop"] = "keep"
-    below: int = 2
-    merged_name: str = "other (rare)"
+MERGED_NAME = "other (rare)"
+"""Of the class that merging makes."""
 
 
-def apply_rare_classes(listing: Listing, rare: RareClasses) -> Listing:
+def apply_rare_classes(listing: Listing, policy: Literal["keep", "merge", "drop"], below: int) -> Listing:
     """Return `listing` with the policy applied, and a note that names the classes.
 
+    Args:
+        listing: Images by class.
+        policy: `keep` rare classes, `merge` them into one class, or `drop` their images from every part.
+        below: A class with this many training images or more is not rare; at least 1.
+
     Raises:
-        TailtuneError: If every class would be dropped, or `merged_name` is a class already.
+        TailtuneError: If every class would be dropped, or the merged class's name is a class already.
     """
-    few = np.flatnonzero(listing.training_counts() < rare.below)
-    if rare.policy == "keep" or not len(few):
+    few = np.flatnonzero(listing.training_counts() < below)
+    if policy == "keep" or not len(few):
         return listing
     names = [listing.class_names[i] for i in few.tolist()]
     is_rare = np.isin(listing.labels, few)
-    said = (
-        f"{len(few)} classes with fewer than {rare.below} training images ({int(is_rare.sum())} images in all)"
-    )
-    if rare.policy == "drop":
+    said = f"{len(few)} classes with fewer than {below} training images ({int(is_rare.sum())} images in all)"
+    if policy == "drop":
         if is_rare.all():
             raise TailtuneError(
-                f"{listing.source}: a class must have {rare.below} training images to be kept, none has",
-                "lower the count",
+                f"{listing.source}: a class must have {below} training images to be kept, none has",
+                "lower --rare-below",
             )
         return listing.select(np.flatnonzero(~is_rare), f"{said} were dropped: {', '.join(names)}")
-    if rare.merged_name in listing.class_names:
-        raise TailtuneError(
-            f"{listing.source}: '{rare.merged_name}' is a class already", "name the merged class otherwise"
-        )
+    if MERGED_NAME in listing.class_names:
+        raise TailtuneError(f"{listing.source}: '{MERGED_NAME}' is a class already", "rename that class")
     labels = np.where(is_rare, len(listing.class_names), listing.labels)
-    joined = dataclasses.replace(listing, labels=labels, class_names=(*listing.class_names, rare.merged_name))
+    joined = dataclasses.replace(listing, labels=labels, class_names=(*listing.class_names, MERGED_NAME))
     return joined.select(
-        np.arange(len(listing)), f"{said} were merged into '{rare.merged_name}': {', '.join(names)}"
+        np.arange(len(listing)), f"{said} were merged into '{MERGED_NAME}': {', '.join(names)}"
     )

@@ -13,12 +13,13 @@ from tests.trainable.data.images import class_folders, colour, grey, save
 from trainable.config import DataConfig
 from trainable.data import cache, load, reader
 from trainable.data.load import load_dataset
-from trainable.data.rare import RareClasses
 from trainable.data.split import make_split
 
 
 def loaded(source, tmp_path, size=(12, 10), **options):
-    return load_dataset(str(source), data=DataConfig(image_size=size), cache_dir=tmp_path / "cache", **options)
+    run = {key: options.pop(key) for key in ("workers", "progress") if key in options}
+    data = DataConfig(image_size=size, **options)
+    return load_dataset(str(source), data=data, cache_dir=tmp_path / "cache", **run)
 
 
 @pytest.fixture
@@ -213,7 +214,7 @@ def test_too_many_broken_files_are_an_error(data, tmp_path):
         (data / "a" / name).write_bytes(b"")
     with pytest.raises(TailtuneError, match="at most 25% of the images may be broken, but 2 of 5 are"):
         loaded(data, tmp_path)
-    assert len(loaded(data, tmp_path, max_broken_share=0.5).images) == 3
+    assert len(loaded(data, tmp_path, max_broken=0.5).images) == 3
 
 
 @pytest.mark.parametrize("size", [(8, 8), None])
@@ -257,19 +258,19 @@ def test_expressions_that_cannot_be_meant(data, tmp_path):
 
 def test_rare_classes_are_kept_merged_or_dropped(tmp_path):
     root = class_folders(tmp_path / "data", {"a": 5, "b": 2, "c": 1, "d": 5})
-    kept = loaded(root, tmp_path, rare_classes=RareClasses("keep", 3))
+    kept = loaded(root, tmp_path, rare_classes="keep", rare_below=3)
     assert kept.class_names == ("a", "b", "c", "d")
-    merged = loaded(root, tmp_path, rare_classes=RareClasses("merge", 3))
+    merged = loaded(root, tmp_path, rare_classes="merge", rare_below=3)
     assert merged.class_names == ("a", "d", "other (rare)")
     assert merged.class_counts().tolist() == [5, 5, 3]
     assert merged.paths == kept.paths
     assert "b, c" in merged.notes[0]
-    dropped = loaded(root, tmp_path, rare_classes=RareClasses("drop", 3))
+    dropped = loaded(root, tmp_path, rare_classes="drop", rare_below=3)
     assert dropped.class_names == ("a", "d")
     assert len(dropped.images) == 10
     assert "b, c" in dropped.notes[0]
     with pytest.raises(TailtuneError, match="must have 9 training images to be kept"):
-        loaded(root, tmp_path, rare_classes=RareClasses("drop", 9))
+        loaded(root, tmp_path, rare_classes="drop", rare_below=9)
 
 
 def test_a_balanced_set_is_cut_to_a_long_tail(tmp_path):
