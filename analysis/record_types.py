@@ -115,6 +115,8 @@ class EpochRow:
     per_class_precision: tuple[Finite | None, ...] = ()
     per_class_recall: tuple[Finite | None, ...] = ()
     per_class_f1: tuple[Finite | None, ...] = ()
+    fold: Epoch = 1
+    """From 1; the scores are on this fold's validation images. `epoch` counts on over the folds."""
 
     @classmethod
     def of(

@@ -23,6 +23,7 @@ from trainable.samplers import SAMPLERS, BatchSampler
 from trainable.schedules import SCHEDULES, Schedule
 
 Resize = Literal["pad", "stretch", "crop", "keep-scale"]
+Folds = Annotated[int, Field(ge=1, le=100)] | Literal["auto"]
 
 
 def _named(value: object) -> object:
@@ -40,6 +41,9 @@ class DataConfig(Frozen):
     """Mirrorings that leave a class what it is; augmentation and test-time augmentation share them."""
     split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Fixes which images validate; the trial's own seed never does."""
+    folds: Folds = 1
+    """Cross-validation inside each trial: 1 is a plain split; `auto` takes 2 folds where the smallest class
+    has fewer than 3 images (or groups), else 3. `epochs` are each fold's."""
     validation_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     test_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Share set aside for the final test where the data bring no test split of their own."""

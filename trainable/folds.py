@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from analysis.errors import UsageError
+from trainable.config import Folds, TrialConfig
 from trainable.data.dataset import ImageDataset, Split
+from trainable.precision import Precision
 from trainable.seeding import derived_seed
 
 FEWEST, MOST_BY_RULE = 2, 3
-
-Folds = int | Literal["auto"]
-"""A number of folds (1 is a plain split), or `auto`: what the smallest class allows, see `folds_by_rule`."""
 
 
 def folds_by_rule(dataset: ImageDataset, split: Split) -> int:
@@ -152,3 +151,20 @@ def _missing(
         return ()
     names = ", ".join(dataset.class_names[label] for label in absent)
     return (f"fold {fold} validates without these classes ({len(absent)}): {names}",)
+
+
+def fold_config(config: TrialConfig, fold: int, precision: Precision | None = None) -> TrialConfig:
+    """Return `config` as `fold` (from 0) trains it: a seed of its own, and the number format of the others."""
+    if fold == 0:
+        return config
+    training = config.training
+    if precision is not None:
+        training = training.model_copy(update={"precision": precision.name})
+    return config.model_copy(update={"seed": derived_seed(config.seed, "fold", fold), "training": training})
+
+
+def mean_class_counts(dataset: ImageDataset, folds: Sequence[Split]) -> NDArray[np.int64]:
+    """Return the training images of each class, `(C,)`, rounded mean over `folds`."""
+    counts = np.mean([dataset.class_counts(fold.train) for fold in folds], axis=0)
+    rounded: NDArray[np.int64] = np.rint(counts).astype(np.int64)
+    return rounded

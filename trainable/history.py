@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -13,11 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from analysis.metrics import Metrics
+from analysis.errors import TailtuneError
+from analysis.metrics import ClassCounts, Metrics, macro_f1
 from analysis.records import Cost, EpochRow, Predictions, RecordFolder, Summary
 from trainable.bundle import PREPROCESSING
 from trainable.checkpoint import save_checkpoint, save_weights
 from trainable.config import TrialConfig
+from trainable.data.dataset import Split
 from trainable.evaluate import mean_cross_entropy
 from trainable.meter import LossMeter, Meter, peak_host_bytes
 from trainable.state import TrialState
@@ -28,11 +32,12 @@ class EpochReport:
     """What is told after an epoch.
 
     Attributes:
-        epoch: Epochs trained, from 1.
-        macro_f1: The epoch's own, on validation; NaN where it diverged.
+        epoch: Epochs trained, from 1, counted over all folds.
+        macro_f1: The epoch's own, on validation; with folds the mean of it and of the finished folds'
+            chosen ones; NaN where it diverged.
         curve: (epoch, macro-F1) of every epoch so far, this one included.
-        best_epoch: The chosen epoch so far, or None.
-        best_macro_f1: Its macro-F1, from the stored predictions.
+        best_epoch: The chosen epoch so far, whose weights are kept, or None; with folds the best fold's.
+        best_macro_f1: Macro-F1 of the stored predictions: the chosen epoch's, of every fold so far.
         final: Whether no epoch will follow.
         diverged: Why, where loss or logits were not finite; else None.
         row: Every score of the epoch; None where it diverged.
@@ -48,14 +53,21 @@ class EpochReport:
     diverged: str | None
     row: EpochRow | None
     cost: dict[str, float | int | None]
+    fold: int = 1
+    """The fold that the epoch belongs to, from 1."""
 
 
 class History:
-    """The epochs of one trial, and the keeper of its record.
+    """The epochs of one trial, fold after fold, and the keeper of its record.
+
+    The stored predictions are those of each fold's chosen epoch, on its own validation images
+    (out-of-fold predictions); the kept weights are the best fold's.
 
     Args:
         config: The trial.
-        state: Its changing parts.
+        state: Its changing parts, in the fold that is trained now.
+        folds: The splits, one after the other; a single one for a plain trial.
+        class_counts: Training images of each class, `(C,)`; with folds their mean.
         record: Where to keep everything, or None to keep it in memory only.
         attempt: Id of this attempt at the trial.
         saved: The checkpoint that `state` was restored from, or None.
@@ -65,13 +77,19 @@ class History:
         self,
         config: TrialConfig,
         state: TrialState,
+        folds: Sequence[Split],
+        class_counts: NDArray[np.int64],
         record: RecordFolder | None,
         attempt: str | None,
         saved: Mapping[str, Any] | None,
     ) -> None:
         self.config, self.state, self.record, self.attempt = config, state, record, attempt
+        self.folds, self.class_counts = folds, class_counts
+        self.fold = 0
         self.rows: list[EpochRow] = []
+        self.chosen: dict[int, Predictions] = {}
         self.best_epoch: int | None = None
+        self.best_macro_f1: float | None = None
         self.diverged: str | None = None
         self.cost = Cost(parameters=state.parameters, flops=state.flops)
         self.meter = Meter(state.device)
@@ -82,7 +100,11 @@ class History:
 
     def _resume(self, record: RecordFolder, saved: Mapping[str, Any]) -> None:
         self.rows = [EpochRow(**row) for row in saved["rows"]]
+        self.fold = saved.get("fold", 0)
         self.best_epoch = saved["best_epoch"]
+        self.best_macro_f1 = saved.get("best_macro_f1", None if self.best is None else self.best.macro_f1)
+        if len(self.folds) > 1:
+            self.chosen = self._stored(record)
         self.cost = Cost(**saved["cost"])
         self.meter = Meter(self.state.device, **saved["meter"])
         former = record.summary
@@ -90,10 +112,30 @@ class History:
         self._write_summary()
         record.write_epochs(self.rows, self.attempt)
 
+    def _stored(self, record: RecordFolder) -> dict[int, Predictions]:
+        """Return the out-of-fold predictions of the folds that the checkpoint speaks of."""
+        stored = record.predictions()
+        if stored is None:
+            raise TailtuneError(
+                f"a trial of several folds goes on from its stored predictions, but {record.path} has none",
+                "delete its checkpoint.pt to train it anew",
+            )
+        masks = [np.isin(stored.indices, fold.val) for fold in self.folds[: self.fold + 1]]
+        return {
+            at: Predictions(stored.logits[mask], stored.targets[mask], stored.indices[mask], stored.epoch)
+            for at, mask in enumerate(masks)
+            if mask.any()
+        }
+
     @property
     def num_epochs(self) -> int:
-        """Epochs trained, a diverged one not counted."""
+        """Epochs trained in all folds, a diverged one not counted."""
         return len(self.rows)
+
+    @property
+    def fold_rows(self) -> list[EpochRow]:
+        """The rows of the fold that is trained now."""
+        return [row for row in self.rows if row.fold == self.fold + 1]
 
     @property
     def best(self) -> EpochRow | None:
@@ -101,16 +143,27 @@ class History:
         return None if self.best_epoch is None else self.rows[self.best_epoch - 1]
 
     @property
+    def fold_ended(self) -> bool:
+        """Whether the fold that is trained now has had its last epoch."""
+        return len(self.fold_rows) >= self.config.epochs or self._stopped_early()
+
+    @property
     def ended(self) -> bool:
         """Whether no epoch will follow."""
-        return self.diverged is not None or self.num_epochs >= self.config.epochs or self._stopped_early()
+        return self.diverged is not None or (self.fold_ended and self.fold == len(self.folds) - 1)
+
+    def next_fold(self, state: TrialState) -> TrialState:
+        """Turn to the next fold, whose parts are `state`; return it."""
+        self.fold += 1
+        self.state = state
+        return state
 
     def _stopped_early(self) -> bool:
         rule = self.config.training.early_stopping
         if rule is None:
             return False
         best, since = -math.inf, 0
-        for row in self.rows:
+        for row in self.fold_rows:
             best, since = (row.macro_f1, 0) if row.macro_f1 > best + rule.min_delta else (best, since + 1)
         return since >= rule.patience
 
@@ -142,14 +195,43 @@ class History:
         val_loss = mean_cross_entropy(predictions.logits, predictions.targets)
         seconds = self.meter.lap()
         row = EpochRow.of(epoch, metrics, train_loss=losses.mean(), val_loss=val_loss, lr=lr, seconds=seconds)
-        chosen = self.config.select == "last" or self.best is None or row.macro_f1 > self.best.macro_f1
+        row = dataclasses.replace(row, fold=self.fold + 1)
         self.rows.append(row)
-        if chosen:
+        chosen = self._choice(self.fold_rows) is row
+        best = chosen and self._is_best(row)
+        if best:
             self.best_epoch = epoch
-        self._measure(chosen)
+        if chosen:
+            self.chosen[self.fold] = predictions
+            self.best_macro_f1 = float(macro_f1(ClassCounts.of(self.predictions.confusion())))
+        self._measure(best)
         if self.record is not None:
-            self._keep(self.record, confusion, predictions if chosen else None, model)
+            self._keep(self.record, confusion, model, chosen=chosen, best=best)
         return self.report()
+
+    def _choice(self, rows: list[EpochRow]) -> EpochRow:
+        """Return the epoch that stands for a fold: its best (the first of equals), or its last."""
+        return rows[-1] if self.config.select == "last" else max(rows, key=lambda row: row.macro_f1)
+
+    def _is_best(self, row: EpochRow) -> bool:
+        """Return whether the weights of a chosen epoch are kept: the first fold's, then any better fold's."""
+        if self.fold == 0 or self.best is None:
+            return True
+        settled = self.config.select == "best" or self.fold_ended
+        return settled and row.macro_f1 > self.best.macro_f1
+
+    @property
+    def predictions(self) -> Predictions:
+        """What is stored: the predictions of every fold's chosen epoch so far, by position in the dataset."""
+        parts = list(self.chosen.values())
+        if len(parts) == 1:
+            return parts[0]
+        assert self.best_epoch is not None
+        indices = np.concatenate([part.indices for part in parts])
+        order = np.argsort(indices)
+        logits = np.concatenate([part.logits for part in parts])[order]
+        targets = np.concatenate([part.targets for part in parts])[order]
+        return Predictions(logits, targets, indices[order], self.best_epoch)
 
     def _measure(self, chosen: bool) -> None:
         peak = max(peak_host_bytes(), self.cost.peak_host_bytes or 0)
@@ -167,18 +249,23 @@ class History:
         self,
         record: RecordFolder,
         confusion: NDArray[np.int32],
-        predictions: Predictions | None,
         model: nn.Module,
+        *,
+        chosen: bool,
+        best: bool,
     ) -> None:
         """Write the epoch. The checkpoint comes after what it speaks of: a kill between repeats the epoch."""
-        if predictions is not None:
-            record.write_predictions(predictions, self.attempt)
+        if chosen:
+            record.write_predictions(self.predictions, self.attempt)
+        if best:
             save_weights(record, model, self.attempt)
         record.write_confusion(self.num_epochs, confusion, self.attempt)
         saved: dict[str, Any] = {
             "state": self.state.state_dict(),
             "rows": [dataclasses.asdict(row) for row in self.rows],
+            "fold": self.fold,
             "best_epoch": self.best_epoch,
+            "best_macro_f1": self.best_macro_f1,
             "cost": dataclasses.asdict(self.cost),
             "meter": self.meter.state(),
         }
@@ -193,7 +280,7 @@ class History:
         summary = Summary(
             epoch=self.num_epochs if epoch is None else epoch,
             best_epoch=self.best_epoch,
-            macro_f1=None if self.best is None else self.best.macro_f1,
+            macro_f1=self.best_macro_f1,
             finished=self.ended,
             diverged=self.diverged,
             auto={
@@ -202,7 +289,7 @@ class History:
                 "threads": torch.get_num_threads(),
             },
             cost=self.cost,
-            train_class_counts=tuple(int(count) for count in self.state.class_counts),
+            train_class_counts=tuple(int(count) for count in self.class_counts),
         )
         self.record.write_summary(summary, self.attempt)
 
@@ -210,17 +297,29 @@ class History:
         """Return what is to be told of the newest epoch."""
         diverged = self.diverged is not None
         newest = None if diverged or not self.rows else self.rows[-1]
+        curve = self._curve()
         return EpochReport(
             epoch=self.num_epochs + diverged,
-            macro_f1=math.nan if newest is None else newest.macro_f1,
-            curve=tuple((row.epoch, row.macro_f1) for row in self.rows),
+            macro_f1=math.nan if newest is None else curve[-1][1],
+            curve=curve,
             best_epoch=self.best_epoch,
-            best_macro_f1=None if self.best is None else self.best.macro_f1,
+            best_macro_f1=self.best_macro_f1,
             final=self.ended,
             diverged=self.diverged,
             row=newest,
             cost=dataclasses.asdict(self.cost),
+            fold=self.fold + 1,
         )
+
+    def _curve(self) -> tuple[tuple[int, float], ...]:
+        """Return what was told of each epoch: the mean of its own macro-F1 and the finished folds' chosen."""
+        told: list[tuple[int, float]] = []
+        finished: list[float] = []
+        for _, group in groupby(self.rows, key=lambda row: row.fold):
+            rows = list(group)
+            told += [(row.epoch, fmean([*finished, row.macro_f1])) for row in rows]
+            finished.append(self._choice(rows).macro_f1)
+        return tuple(told)
 
 
 def divergence(losses: LossMeter, logits: NDArray[np.float16]) -> str | None:

@@ -13,6 +13,7 @@ from trainable.checkpoint import load_checkpoint
 from trainable.config import TrialConfig
 from trainable.data.dataset import ImageDataset, Split
 from trainable.evaluate import predict_logits
+from trainable.folds import fold_config, make_folds, mean_class_counts
 from trainable.history import EpochReport, History
 from trainable.seeding import seeded
 from trainable.state import TrialState
@@ -38,7 +39,8 @@ def fit(
     Args:
         config: The whole trial.
         dataset: Images and labels.
-        split: Trained on `split.train`, judged on `split.val`; `split.test` is never looked at.
+        split: Trained on `split.train`, judged on `split.val`; `split.test` is never looked at. With
+            `config.data.folds`, the first two together are dealt into folds, trained one after the other.
         record: Where record and checkpoint go; None keeps nothing.
         attempt: Id of this attempt; writing raises `Superseded` once another has claimed the record.
         device: Torch device; None takes the GPU where there is one.
@@ -49,24 +51,31 @@ def fit(
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     saved = load_checkpoint(record, device)
-    trial = TrialState(config, dataset, split, device, saved, cache_dir)
-    history = History(config, trial, record, attempt, saved)
+    folds = make_folds(dataset, split, config.data.folds, config.data.split_seed)
+    at = 0 if saved is None else saved.get("fold", 0)
+    trial = TrialState(fold_config(config, at), dataset, folds[at], device, saved, cache_dir)
+    history = History(config, trial, folds, mean_class_counts(dataset, folds), record, attempt, saved)
     if history.num_epochs or history.ended:
         yield history.report()
     while not history.ended:
-        epoch, lr = history.num_epochs, 0.0
+        if history.fold_ended:
+            at = history.fold + 1
+            same = fold_config(config, at, trial.precision)
+            trial = history.next_fold(TrialState(same, dataset, folds[at], device, None, cache_dir))
+        epoch, lr = len(history.fold_rows), 0.0
         losses = trial.loss_meter()
         positions = trial.begin_epoch(epoch)
-        with seeded(device, config.seed, "epoch", epoch), history.meter.training(len(positions)):
+        with seeded(device, trial.config.seed, "epoch", epoch), history.meter.training(len(positions)):
             for number, batch in enumerate(trial.batches.train(positions, epoch)):
                 lr = trial.set_lr(epoch, number)
                 losses.add(trial.stepper(batch.mixed), batch.positions)
                 trial.averager.after_step()
         trial.averager.after_epoch(epoch, trial.batches.clean)
         model = trial.averager.evaluated()
-        logits = predict_logits(model, trial.batches.evaluate(split.val), trial.precision, device)
-        predictions = Predictions(logits, dataset.labels[split.val], split.val, epoch + 1)
+        val = folds[at].val
+        logits = predict_logits(model, trial.batches.evaluate(val), trial.precision, device)
+        predictions = Predictions(logits, dataset.labels[val], val, history.num_epochs + 1)
         confusion = predictions.confusion()
-        metrics = Metrics.from_confusion(confusion, trial.class_counts)
+        metrics = Metrics.from_confusion(confusion, history.class_counts)
         trial.end_epoch(metrics, losses)
         yield history.add(metrics, confusion, predictions, losses, model, lr=lr)
