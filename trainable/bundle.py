@@ -85,6 +85,8 @@ def timm_layout(config: TrialConfig, preprocessing: Preprocessing, model: nn.Mod
 
     A changed stem keeps every weight's shape, so timm would load it without a word and predict wrongly.
     """
+    if config.backbone.source != "timm":
+        return None
     name = config.backbone.model_name
     args: dict[str, Any] = {"in_chans": preprocessing.channels}
     if hasattr(model, "patch_embed") and hasattr(model.patch_embed, "img_size"):

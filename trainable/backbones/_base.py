@@ -10,15 +10,16 @@ from torch import nn
 from analysis.errors import unknown_name
 from trainable.component import Component, Range
 
-SOURCES = ("timm",)
-"""What may stand before the colon of a name; without a colon it is timm's."""
+SOURCES = ("timm", "torchvision", "tailtune")
+"""What may stand before the colon of a name; without a colon it is ours where it has our form, else timm's."""
 
 
 class Backbone(Component):
     """Config of a classifier network.
 
     `name` is timm's (`resnet18`, optionally `timm:resnet18` or with a pretrained tag
-    `convnext_base.fb_in22k`); other sources' names follow the same way.
+    `convnext_base.fb_in22k`), torchvision's (`torchvision:googlenet`), or of this package
+    (`wideresnet-40-10`, optionally `tailtune:wideresnet-40-10`).
     """
 
     name: Annotated[str, Field(min_length=1)] = "resnet18"
@@ -42,16 +43,26 @@ class Backbone(Component):
         return self.pretrained or self.weights is not None
 
     @property
-    def model_name(self) -> str:
-        """The name without its source.
+    def source(self) -> str:
+        """One of `SOURCES`.
 
         Raises:
             UsageError: If the name has a source that does not exist.
         """
-        source, colon, rest = self.name.partition(":")
-        if colon and source not in SOURCES:
+        source, colon, _ = self.name.partition(":")
+        if not colon:
+            from trainable.backbones.networks import ARCHITECTURES
+
+            ours = any(architecture.numbers(self.name) for architecture in ARCHITECTURES)
+            return "tailtune" if ours else "timm"
+        if source not in SOURCES:
             raise unknown_name("backbone source", source, SOURCES)
-        return rest if colon else self.name
+        return source
+
+    @property
+    def model_name(self) -> str:
+        """The name without its source."""
+        return self.name.rpartition(":")[2]
 
 
 def build_backbone(
@@ -78,9 +89,9 @@ def build_backbone(
         UsageError: If the name is unknown, an option is not the model's, or the images are too small.
         TailtuneError: If trained weights were asked for and cannot be had, or do not fit.
     """
-    from trainable.backbones.timm_source import build_timm
+    from trainable.backbones.sources import build
 
-    return build_timm(config, num_classes, image_size, channels, load_trained=load_trained)
+    return build(config, num_classes, image_size, channels, load_trained=load_trained)
 
 
 def check_backbone(config: Backbone) -> None:
@@ -90,7 +101,7 @@ def check_backbone(config: Backbone) -> None:
         UsageError: If the name is unknown, or an option is not the model's.
         TailtuneError: If trained weights were asked for and are neither here nor on a hub that answers.
     """
-    from trainable.backbones.timm_source import check_options
+    from trainable.backbones.sources import check_options
     from trainable.backbones.weights import locate_weights
 
     check_options(config)
@@ -104,9 +115,10 @@ def supports_drop_path(name: str) -> bool:
     Raises:
         UsageError: If the name is unknown.
     """
-    from trainable.backbones.timm_source import accepts, known_architecture
+    from trainable.backbones.sources import source_of
 
-    return accepts(known_architecture(Backbone(name=name)), "drop_path_rate")
+    config = Backbone(name=name)
+    return source_of(config).accepts(config, "drop_path_rate")
 
 
 def input_statistics(config: Backbone) -> tuple[tuple[float, ...], tuple[float, ...]] | None:

@@ -27,11 +27,15 @@ def count_flops(model: nn.Module, image_size: tuple[int, int], channels: int) ->
     first = next(model.parameters())
     image = torch.zeros(1, channels, *image_size, device=first.device, dtype=first.dtype)
     counter = FlopCounterMode(display=False)
+    # The counter's hooks trip over a parameter that is itself a layer's input (CaiT's class token).
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
-        model.eval()
+        model.eval().requires_grad_(False)
         with torch.no_grad(), counter:
             model(image)
     finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
         for module, training in modes:
             module.training = training
     return int(counter.get_total_flops())

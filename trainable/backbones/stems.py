@@ -29,7 +29,21 @@ STEMS: dict[str, tuple[str, ...]] = {
     "VovNet": ("stem",),
     "ConvNeXt": ("stem",),
     "EdgeNeXt": ("stem",),
+    "InceptionV3": ("Conv2d_1a_3x3", "Pool1", "Pool2"),
+    "InceptionV4": ("features.0", "features.3"),
+    "InceptionResnetV2": ("conv2d_1a", "maxpool_3a", "maxpool_5a"),
+    "Xception": ("conv1",),
+    "NASNetALarge": ("conv0",),
+    # torchvision's
+    "GoogLeNet": ("conv1", "maxpool1", "maxpool2"),
+    "ShuffleNetV2": ("conv1", "maxpool"),
+    "SqueezeNet": ("features.0", "features.2"),
+    # ours
+    "ShuffleNet": ("conv1", "maxpool"),
 }
+
+BESIDE_A_CONVOLUTION = {"InceptionV4": ("features.3.maxpool",)}
+"""Pools whose output is concatenated to a convolution's: they stay, with the convolution's stride."""
 
 
 def fit_stem(
@@ -65,11 +79,16 @@ def fit_stem(
             f"backbone.stem may be 'small' only where the family has such a stem, and {name} has none",
             "write `stem: auto` or `stem: original`",
         )
-    _set_stride(model, parts, 1 if side <= TINY else 2)
+    beside = BESIDE_A_CONVOLUTION.get(type(model).__name__, ())
+    for path in beside:
+        pool = model.get_submodule(path)
+        assert isinstance(pool, nn.MaxPool2d)
+        pool.stride = 1
+    _set_stride(model, parts, 1 if side <= TINY else 2, kept=beside)
 
 
-def _set_stride(model: nn.Module, parts: tuple[str, ...], stride: int) -> None:
-    """Give the stem's first strided convolution all of `stride`, every other 1; drop the pools."""
+def _set_stride(model: nn.Module, parts: tuple[str, ...], stride: int, *, kept: tuple[str, ...]) -> None:
+    """Give the stem's first strided convolution all of `stride`, every other 1; drop the pools but `kept`."""
     strided = [
         conv
         for part in parts
@@ -80,7 +99,12 @@ def _set_stride(model: nn.Module, parts: tuple[str, ...], stride: int) -> None:
         _restride(conv, stride if position == 0 else 1)
     for part in parts:
         for path, module in list(model.get_submodule(part).named_modules(prefix=part)):
-            if _is_pool(path) and not any(isinstance(inner, nn.Conv2d) for inner in module.modules()):
+            is_pool = _is_pool(path) or isinstance(module, nn.MaxPool2d)
+            if (
+                is_pool
+                and path not in kept
+                and not any(isinstance(inner, nn.Conv2d) for inner in module.modules())
+            ):
                 model.set_submodule(path, nn.Identity())
 
 

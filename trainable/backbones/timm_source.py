@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, cast
 
@@ -14,56 +11,47 @@ import torch
 from timm.models import get_pretrained_cfg, split_model_name_tag
 from torch import Tensor, nn
 
-from analysis.errors import TailtuneError, UsageError, unknown_name
+from analysis.errors import TailtuneError, unknown_name
 from trainable.backbones._base import Backbone
-from trainable.backbones.stems import fit_stem
-from trainable.backbones.weights import read_weights
+from trainable.backbones.networks import ARCHITECTURES
+from trainable.backbones.patches import fitted_grid, resampled
+from trainable.backbones.torchvision_source import NAMES as TORCHVISION_NAMES
+
+RATES = ("drop_rate", "drop_path_rate")
 
 
-def build_timm(
-    config: Backbone,
-    num_classes: int,
-    image_size: tuple[int, int],
-    channels: int,
-    *,
-    load_trained: bool = True,
-) -> nn.Module:
-    """Return timm's model of that name with its stem fitted to `image_size` (see `build_backbone`)."""
-    check_options(config)
-    architecture = known_architecture(config)
-    options: dict[str, Any] = {"in_chans": channels}
-    options |= {
-        key: getattr(config, key) for key in ("drop_rate", "drop_path_rate") if accepts(architecture, key)
-    }
-    if accepts(architecture, "img_size"):
-        options["img_size"] = image_size
-    with _quiet(), _explained(config, image_size):
-        if config.trained and load_trained:
-            model = _load(config, read_weights(config), num_classes, options)
-        else:
-            model = timm.create_model(config.model_name, num_classes=num_classes, **options)
-        fit_stem(model, config.name, config.stem, image_size, config.small_stem_up_to)
-        _try_one(model, image_size, channels)
-    return model
+class TimmSource:
+    """Every classifier of timm, with its pretrained tags (`convnext_base.fb_in22k`)."""
+
+    def check(self, config: Backbone) -> None:
+        """Refuse a name or tag that timm does not have."""
+        _architecture(config)
+
+    def accepts(self, config: Backbone, option: str) -> bool:
+        """Return whether the constructor takes `option`."""
+        return accepts(_architecture(config), option)
+
+    def make(
+        self,
+        config: Backbone,
+        num_classes: int,
+        image_size: tuple[int, int],
+        channels: int,
+        state: dict[str, Tensor] | None,
+    ) -> nn.Module:
+        """Return timm's model; a transformer's grid of patches is fitted to the images."""
+        architecture = _architecture(config)
+        options: dict[str, Any] = {"in_chans": channels}
+        options |= {key: getattr(config, key) for key in RATES if accepts(architecture, key)}
+        if accepts(architecture, "img_size"):
+            options["img_size"] = image_size
+            options |= fitted_grid(model_class(architecture), config, image_size)
+        if state is not None:
+            return _load(config, state, num_classes, options)
+        return cast(nn.Module, timm.create_model(config.model_name, num_classes=num_classes, **options))
 
 
-def check_options(config: Backbone) -> None:
-    """Refuse an unknown name or tag, and a rate that the model has no place for.
-
-    Raises:
-        UsageError: With the nearest name, or with the option that the model lacks.
-    """
-    architecture = known_architecture(config)
-    for key in ("drop_rate", "drop_path_rate"):
-        if getattr(config, key) > 0 and not accepts(architecture, key):
-            raise UsageError(
-                f"backbone.{key} must be 0 for {config.name}, which has no such option, "
-                f"got {getattr(config, key)}",
-                f"drop `{key}`, or choose another backbone",
-            )
-
-
-def known_architecture(config: Backbone) -> str:
+def _architecture(config: Backbone) -> str:
     """Return the name without its tag.
 
     Raises:
@@ -71,7 +59,9 @@ def known_architecture(config: Backbone) -> str:
     """
     architecture, tag = split_model_name_tag(config.model_name)
     if not timm.is_model(architecture):
-        raise unknown_name("backbone", architecture, timm.list_models())
+        ours = [example for ours in ARCHITECTURES for example in ours.examples]
+        theirs = [f"torchvision:{name}" for name in TORCHVISION_NAMES]
+        raise unknown_name("backbone", architecture, [*timm.list_models(), *ours, *theirs])
     try:
         get_pretrained_cfg(config.model_name)
     except RuntimeError:
@@ -87,13 +77,21 @@ def accepts(architecture: str, option: str) -> bool:
     """Return whether the constructor of `architecture` takes `option` (found out without any memory)."""
     trial = {"drop_rate": 0.1, "drop_path_rate": 0.1, "img_size": (224, 224)}[option]
     try:
-        with _quiet(), torch.device("meta"):
+        with warnings.catch_warnings(), torch.device("meta"):
+            warnings.simplefilter("ignore")
             timm.create_model(architecture, **{option: trial})
     except TypeError as error:
         if option in str(error):
             return False
         raise
     return True
+
+
+@lru_cache(maxsize=4096)
+def model_class(architecture: str) -> str:
+    """Return the name of the class that timm builds for `architecture`."""
+    with torch.device("meta"):
+        return type(timm.create_model(architecture)).__name__
 
 
 def _load(config: Backbone, state: dict[str, Tensor], num_classes: int, options: dict[str, Any]) -> nn.Module:
@@ -104,6 +102,7 @@ def _load(config: Backbone, state: dict[str, Tensor], num_classes: int, options:
     """
     metadata = get_pretrained_cfg(config.model_name)
     classes = _num_classes(state, metadata.classifier, metadata.num_classes)
+    state = resampled(state, model_class(_architecture(config)), options)
     # timm subtracts a background class by itself only when `label_offset` says so; `classes` counts it.
     source = {"state_dict": state, "num_classes": classes, "label_offset": 0, "custom_load": False}
     try:
@@ -140,39 +139,3 @@ def _misfit(
         f"by name and shape ({len(state)} in the file)",
         "give the weights of this architecture, or the name of theirs",
     )
-
-
-def _try_one(model: nn.Module, image_size: tuple[int, int], channels: int) -> None:
-    """Send one blank image through, so that what does not fit is found here and not in mid-trial."""
-    with torch.no_grad():
-        model.eval()(torch.zeros(1, channels, *image_size))
-    model.train()
-
-
-@contextmanager
-def _explained(config: Backbone, image_size: tuple[int, int]) -> Iterator[None]:
-    try:
-        yield
-    except TailtuneError:
-        raise
-    except (RuntimeError, AssertionError, ValueError) as error:
-        height, width = image_size
-        problem = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise UsageError(
-            f"{config.name} must take images of {height}x{width} pixels, but does not: {problem}",
-            "make the images larger (--image-size), or choose another backbone",
-        ) from None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep timm's remarks (deprecated names, adapted layers) off the terminal."""
-    logger = logging.getLogger("timm")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -18,6 +18,7 @@ from torch import Tensor
 from analysis.errors import TailtuneError, UsageError
 from trainable.backbones._base import Backbone
 from trainable.backbones.lite0 import PACKAGE, package_file, renamed
+from trainable.backbones.torchvision_weights import torchvision_file
 
 HUB_ANSWERS_SECONDS = 3.0
 FILES = ("model.safetensors", "best.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth")
@@ -46,6 +47,10 @@ def locate_weights(config: Backbone) -> WeightsFile:
     """
     if config.weights is not None:
         return WeightsFile(_given(Path(config.weights).expanduser()), "given")
+    if config.source == "tailtune":
+        raise _unpublished(config)
+    if config.source == "torchvision":
+        return WeightsFile(torchvision_file(config), "hub")
     if split_model_name_tag(config.model_name)[0] == "tf_efficientnet_lite0" and (path := package_file()):
         return WeightsFile(path, "package")
     return WeightsFile(_from_hub(config), "hub")
@@ -88,7 +93,9 @@ def _stated(path: Path) -> dict[str, Any]:
 
 
 def _metadata(config: Backbone) -> PretrainedCfg:
-    return get_pretrained_cfg(config.model_name) or PretrainedCfg()
+    """Return timm's record of the weights; elsewhere the statistics of ImageNet, which are its defaults."""
+    known = get_pretrained_cfg(config.model_name) if config.source == "timm" else None
+    return known or PretrainedCfg()
 
 
 def _given(path: Path) -> Path:
@@ -122,13 +129,17 @@ def _read(path: Path) -> dict[str, Tensor]:
     return dict(clean_state_dict(state))
 
 
+def _unpublished(config: Backbone) -> TailtuneError:
+    return TailtuneError(
+        f"backbone.pretrained: there are no trained weights for {config.name} on the hub",
+        "give a file as `backbone.weights`, choose another tag, or start at random (--no-pretrained)",
+    )
+
+
 def _from_hub(config: Backbone) -> Path:
     metadata = _metadata(config)
     if not metadata.hf_hub_id:
-        raise TailtuneError(
-            f"backbone.pretrained: there are no trained weights for {config.name} on the hub",
-            "give a file as `backbone.weights`, choose another tag, or start at random (--no-pretrained)",
-        )
+        raise _unpublished(config)
     repository, _, revision = metadata.hf_hub_id.partition("@")
     names = (
         [metadata.hf_hub_filename] if metadata.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]

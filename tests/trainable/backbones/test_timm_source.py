@@ -1,11 +1,14 @@
 """Every family of timm that a search may name builds, trains at small sizes, and refuses what it lacks."""
 
+import re
+
 import pytest
 import timm
 import torch
 
 from analysis.errors import UsageError
 from trainable.backbones import Backbone, build_backbone, check_backbone, supports_drop_path
+from trainable.backbones.sources import smallest_side
 from trainable.backbones.stems import STEMS, fit_stem
 
 FAMILIES = [
@@ -119,16 +122,22 @@ def test_every_stem_of_the_table_is_where_it_is_said_to_be() -> None:
         "VovNet": "vovnet39a",
         "ConvNeXt": "convnext_nano_ols",
         "EdgeNeXt": "edgenext_xx_small",
+        "InceptionV3": "inception_v3",
+        "InceptionV4": "inception_v4",
+        "InceptionResnetV2": "inception_resnet_v2",
+        "Xception": "legacy_xception",
+        "NASNetALarge": "nasnetalarge",
     }
-    assert set(examples) == set(STEMS)
+    elsewhere = {"GoogLeNet", "ShuffleNetV2", "SqueezeNet", "ShuffleNet"}
+    assert set(examples) | elsewhere == set(STEMS)
     for family, name in examples.items():
         with torch.device("meta"):
             model = timm.create_model(name, num_classes=3)
             assert type(model).__name__ == family
             shapes = {key: value.shape for key, value in model.state_dict().items()}
-            features = model.eval().forward_features(torch.zeros(1, 3, 64, 64))
+            features = model.eval().forward_features(torch.zeros(1, 3, 96, 96))
             fit_stem(model, name, "small", (32, 32))
-            finer = model.forward_features(torch.zeros(1, 3, 64, 64))
+            finer = model.forward_features(torch.zeros(1, 3, 96, 96))
         assert {key: value.shape for key, value in model.state_dict().items()} == shapes
         assert finer.shape[-1] >= 2 * features.shape[-1]
 
@@ -159,9 +168,17 @@ def test_a_rate_that_the_model_has_no_place_for_is_refused() -> None:
         check_backbone(Backbone(name="vgg11", drop_path_rate=0.2))
 
 
-def test_images_that_are_too_small_are_refused() -> None:
-    with pytest.raises(UsageError, match="inception_v3 must take images of 16x16 pixels"):
-        build_backbone(Backbone(name="inception_v3"), 3, (16, 16), 3)
+def test_images_that_are_too_small_are_refused_with_the_smallest_size_that_works() -> None:
+    config = Backbone(name="inception_v3", stem="original")
+    with pytest.raises(UsageError, match="inception_v3 must take images of 32x32 pixels") as caught:
+        build_backbone(config, 3, (32, 32), 3)
+    found = re.search(r"the smallest that works is (\d+)x\1", str(caught.value))
+    assert found is not None
+    side = int(found[1])
+    assert smallest_side(config, 3) == side == 75, "timm's own minimum"
+    build_backbone(config, 3, (side, side), 3)
+    with pytest.raises(UsageError):
+        build_backbone(config, 3, (side - 1, side - 1), 3)
 
 
 def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
