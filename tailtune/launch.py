@@ -20,6 +20,7 @@ from tailtune.study_spec import BudgetSpec, DataSpec, ResourceSpec, SpaceSpec, S
 from trainable.config import TrialConfig
 from trainable.data.load import load_dataset
 from trainable.data.split import load_split, make_split, save_split
+from trainable.folds import resolved_folds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,6 +55,7 @@ def prepare(request: Request, watcher: Watcher) -> Prepared:
         for _, config in starts:
             space = space.widened(config)
     points = tuple((name, dict(space.parameters_of(config))) for name, config in starts)
+    space.require_weights()
     dataset = load_dataset(
         request.data,
         data=base.data,
@@ -61,6 +63,8 @@ def prepare(request: Request, watcher: Watcher) -> Prepared:
         progress=watcher.decoding,
     )
     split = make_split(dataset, seed=request.seed, test_fraction=request.test_fraction)
+    number = resolved_folds(base.data.folds, dataset, split)
+    base = base.model_copy(update={"data": base.data.model_copy(update={"folds": number})})
     spec = _spec(request, base, space, dataset, tuple(name for name, _ in starts))
     return Prepared(dataset, split, space, spec, points)
 
@@ -187,7 +191,7 @@ def _run(
         cache = cache_folder(study.folder.parent).absolute()
         return {"data": SharedData.put(dataset, split), "threads": threads, "cache_dir": cache}
 
-    watcher.begin(study.status(), study.spec.budget.epochs)
+    watcher.begin(study.status(), study.spec.trial_epochs)
     watcher.outcome = run_search(
         study,
         space,
