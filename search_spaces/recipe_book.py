@@ -11,6 +11,8 @@ from trainable.component import validated
 from trainable.config import TrialConfig
 
 RECIPES = Path(__file__).parent / "recipes"
+ABOUT = ("source", "summary", "reduced")
+"""Keys of a recipe's file that are no part of the configuration."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,13 @@ def list_recipes() -> list[RecipeEntry]:
     return [RecipeEntry(name, str(data["source"]), str(data["summary"])) for name, data in found.items()]
 
 
-def load_recipe(name: str) -> TrialConfig:
+def load_recipe(name: str, *, reduced: bool = False) -> TrialConfig:
     """Return the configuration of the recipe called `name`.
+
+    Args:
+        name: Of a file in the recipes' folder, without its ending.
+        reduced: Take the small relative of its network that the recipe names, from random weights: for a
+            comparison of recipes on a few CPU cores.
 
     Raises:
         UsageError: If there is no such recipe, with the nearest name.
@@ -38,4 +45,7 @@ def load_recipe(name: str) -> TrialConfig:
     if name not in known:
         raise unknown_name("recipe", name, known)
     data, _ = read_mapping(known[name])
-    return validated(TrialConfig, {key: data[key] for key in data if key not in ("source", "summary")}, name)
+    config = {key: data[key] for key in data if key not in ABOUT}
+    if reduced:
+        config["backbone"] = {"name": data["reduced"]}
+    return validated(TrialConfig, config, name)
