@@ -76,6 +76,7 @@ def plan(prepared: Prepared) -> dict[str, Any]:
             "space": spec.space.name,
             "trials": budget.trials,
             "epochs": budget.epochs,
+            "folds": spec.base.data.folds,
             "asha": f"first rung after {budget.grace_epochs} epochs, one in {budget.reduction_factor} goes on",
             "concurrent": given.concurrent,
             "each_trial": f"{given.cpus_per_trial:g} CPU, {given.gpus_per_trial:g} GPU",
@@ -124,19 +125,25 @@ def measure(
     from trainable.loop import fit
 
     few = _excerpt(split, config.batch_size)
-    reports = fit(config.model_copy(update={"epochs": 2}), dataset, few)
+    folds = int(config.data.folds)
+    plain = config.data.model_copy(update={"folds": 1})
+    reports = fit(config.model_copy(update={"epochs": 2, "data": plain}), dataset, few)
     next(reports)
     start = time.perf_counter()
     cost = next(reports).cost
     work = len(few.train) + VAL_SHARE * len(few.val)
     per_image = (time.perf_counter() - start) / work
-    epoch_seconds = per_image * (len(split.train) + VAL_SHARE * len(split.val))
+    trained, judged = len(split.train), len(split.val)
+    if folds > 1:
+        judged = (trained + judged) // folds
+        trained = judged * (folds - 1)
+    epoch_seconds = per_image * (trained + VAL_SHARE * judged)
     waves = trials / max(1, min(concurrent, trials))
     weights = 4 * int(cost["parameters"] or 0)
-    predictions = len(split.val) * (2 * dataset.num_classes + 16)
+    predictions = judged * folds * (2 * dataset.num_classes + 16)
     return Estimate(
-        seconds=waves * epoch_seconds * expected_epochs(config.epochs, grace_epochs, reduction_factor),
-        seconds_at_most=waves * epoch_seconds * config.epochs,
+        seconds=waves * epoch_seconds * expected_epochs(config.epochs * folds, grace_epochs, reduction_factor),
+        seconds_at_most=waves * epoch_seconds * config.epochs * folds,
         memory_bytes=dataset.images.nbytes + concurrent * int(cost["peak_host_bytes"] or 0),
         device_bytes=int(cost["peak_device_bytes"] or 0),
         disk_bytes=trials * predictions

@@ -51,6 +51,7 @@ class Request:
     address: str | None = None
     seed: int = 0
     group_by: str | None = None
+    folds: int | str = 1
     test_fraction: float = 0.0
     long_tail: float | None = None
     long_tail_seed: int = 0
@@ -207,6 +208,7 @@ def base_config(request: Request) -> TrialConfig:
         "split_seed": request.seed,
         "test_fraction": request.test_fraction,
         "group_by": request.group_by,
+        "folds": request.folds,
         "long_tail": request.long_tail,
         "long_tail_seed": request.long_tail_seed,
         "rare_classes": request.rare_classes,

@@ -166,7 +166,7 @@ class Study:
             space=space,
             base=self.spec.base.model_copy(update={"epochs": budget.epochs}),
             asked=budget.trials,
-            asha=Asha(budget.epochs, budget.grace_epochs, budget.reduction_factor),
+            asha=Asha(self.spec.trial_epochs, budget.grace_epochs, budget.reduction_factor),
             grace_epochs=budget.grace_epochs,
             seed=self.spec.seed,
             repeats=budget.repeats,

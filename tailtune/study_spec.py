@@ -105,6 +105,13 @@ class StudySpec(Frozen):
     storage: str | None = None
     """Where the Optuna study lives, without a password; None is study.db beside this file."""
 
+    @property
+    def trial_epochs(self) -> int:
+        """Epochs of a whole trial, over all its folds: what ASHA counts."""
+        folds = self.base.data.folds
+        assert isinstance(folds, int), "a study knows its number of folds"
+        return self.budget.epochs * folds
+
     def write(self, folder: Path) -> None:
         """Write `folder/study.yaml`, whole or not at all."""
         text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -28,6 +28,10 @@ ImageSize = Annotated[
 GroupBy = Annotated[
     str | None, typer.Option("--group-by", metavar="REGEX", help="Keeps near-copies on one side of the split.")
 ]
+Folds = Annotated[
+    str | None,
+    typer.Option("--folds", metavar="K|auto", help="Cross-validate each trial in K folds; auto: 2 or 3."),
+]
 LongTail = Annotated[
     float | None,
     typer.Option("--long-tail", metavar="IR", help="Cut the training images to this imbalance ratio."),
@@ -66,6 +70,19 @@ def image_size(text: str | None) -> tuple[int, int] | None:
     if found is None:
         raise UsageError(f"--image-size must be HxW in pixels, got '{text}'", "write for example 48x48")
     return int(found[1]), int(found[2] or found[1])
+
+
+def folds(text: str | None) -> int | str | None:
+    """Return a number of folds, or `auto`.
+
+    Raises:
+        UsageError: If the text is neither.
+    """
+    if text is None or text == "auto":
+        return text
+    if not re.fullmatch(r"[1-9]\d{0,2}", text):
+        raise UsageError(f"--folds must be a number from 1 or 'auto', got '{text}'")
+    return int(text)
 
 
 def given(**options: Any) -> dict[str, Any]:

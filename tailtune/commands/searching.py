@@ -12,6 +12,7 @@ from tailtune.commands.options import (
     AllowOutside,
     Data,
     Debug,
+    Folds,
     GroupBy,
     Home,
     ImageSize,
@@ -24,6 +25,7 @@ from tailtune.commands.options import (
     StudyName,
     VerifyContent,
     duration,
+    folds,
     given,
     image_size,
 )
@@ -88,6 +90,7 @@ def search(
     ] = None,
     address: Address = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the split, the search and the trials.")] = 0,
+    folds_: Folds = None,
     group_by: GroupBy = None,
     long_tail: LongTail = None,
     long_tail_seed: LongTailSeed = None,
@@ -120,6 +123,7 @@ def search(
         "test_fraction": test_fraction, "home": home, "time_budget": duration(time_budget),
     }  # fmt: skip
     request |= given(
+        folds=folds(folds_),
         long_tail=long_tail, long_tail_seed=long_tail_seed, rare_classes=rare_classes, rare_below=rare_below,
         allow_outside=allow_outside, verify_content=verify_content, max_broken=max_broken,
     )  # fmt: skip

@@ -13,6 +13,7 @@ from tailtune.commands.options import (
     AllowOutside,
     Data,
     Debug,
+    Folds,
     GroupBy,
     Home,
     ImageSize,
@@ -24,6 +25,7 @@ from tailtune.commands.options import (
     RareClasses,
     StudyName,
     VerifyContent,
+    folds,
     given,
     image_size,
 )
@@ -59,6 +61,7 @@ def train(
     seed: Annotated[
         int | None, typer.Option("--seed", help="Of initialisation, order and augmentation.")
     ] = None,
+    folds_: Folds = None,
     group_by: GroupBy = None,
     long_tail: LongTail = None,
     long_tail_seed: LongTailSeed = None,
@@ -75,6 +78,7 @@ def train(
     from tailtune import api, progress, tables
 
     of_data = given(
+        folds=folds(folds_),
         group_by=group_by, long_tail=long_tail, long_tail_seed=long_tail_seed, rare_classes=rare_classes,
         rare_below=rare_below, allow_outside=allow_outside, verify_content=verify_content,
         max_broken=max_broken,
