@@ -18,6 +18,8 @@ from analysis.errors import TailtuneError, UsageError
 
 _PREFIX = "tailtune-"
 _TRACE = "ray-temp"
+_STARTS = 3
+_QUIET = {"log_to_driver": False, "logging_level": "critical"}
 _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -102,33 +104,47 @@ def _connect(folder: Path, cpus: float, address: str | None) -> None:
     """Connect to `address`, or start a local Ray."""
     import ray
 
-    quiet = {"log_to_driver": False, "logging_level": "critical"}
-    if address is not None:
-        try:
-            _knock(address)
-            ray.init(address=address, **quiet)
-        except Exception as error:
-            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-            raise TailtuneError(
-                f"no Ray cluster answers at '{address}': {reason}",
-                "check `ray status` there, or leave --address out to run on this machine",
-            ) from None
+    if address is None:
+        _start(folder, cpus)
         return
+    try:
+        _knock(address)
+        ray.init(address=address, **_QUIET)
+    except Exception as error:
+        raise TailtuneError(
+            f"no Ray cluster answers at '{address}': {_line(error)}",
+            "check `ray status` there, or leave --address out to run on this machine",
+        ) from None
+
+
+def _start(folder: Path, cpus: float) -> None:
+    """Start a local Ray; again where it fails, since it gives itself 30 seconds however busy the machine is."""
+    import ray
+
     # Ray turns token authentication on by itself; a token of our own keeps it from writing one to ~/.ray.
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    scratch = Path(tempfile.mkdtemp(prefix=_PREFIX))
-    with (folder / _TRACE).open("a", encoding="utf-8") as trace:
-        trace.write(f"{scratch}\n")
-    try:
-        ray.init(
-            address="local",
-            num_cpus=max(os.cpu_count() or 1, math.ceil(cpus)),
-            include_dashboard=False,
-            _temp_dir=str(scratch),
-            **quiet,
-        )
-    except Exception as error:
-        ray.shutdown()
-        clear_leftovers(folder)
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise TailtuneError(f"Ray did not start on this machine: {reason}", "run `tailtune doctor`") from error
+    for attempt in range(1, _STARTS + 1):
+        scratch = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        with (folder / _TRACE).open("a", encoding="utf-8") as trace:
+            trace.write(f"{scratch}\n")
+        try:
+            ray.init(
+                address="local",
+                num_cpus=max(os.cpu_count() or 1, math.ceil(cpus)),
+                include_dashboard=False,
+                _temp_dir=str(scratch),
+                **_QUIET,
+            )
+        except Exception as error:
+            ray.shutdown()
+            clear_leftovers(folder)
+            if attempt == _STARTS:
+                raise TailtuneError(
+                    f"Ray did not start on this machine: {_line(error)}", "run `tailtune doctor`"
+                ) from error
+        else:
+            return
+
+
+def _line(error: Exception) -> str:
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
