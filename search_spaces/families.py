@@ -18,6 +18,7 @@ from trainable.registry import Registry
 from trainable.rules import double_corrections, impossible
 from trainable.samplers import SAMPLERS, BatchSampler
 from trainable.schedules import SCHEDULES
+from trainable.tta import TTA
 
 FAMILIES: dict[str, Registry[Any]] = {
     "loss": LOSSES,
@@ -27,6 +28,7 @@ FAMILIES: dict[str, Registry[Any]] = {
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
     "averaging": AVERAGING,
+    "tta": TTA,
 }
 """The families of which a trial takes one member each, in the order in which they are asked for."""
 

@@ -22,6 +22,7 @@ PARTS = (
     "optimizer",
     "schedule",
     "averaging",
+    "tta",
     "augment",
     "batch_size",
     "training",

@@ -21,6 +21,7 @@ from trainable.mixing import MIXING, Mixing
 from trainable.optimizers import OPTIMIZERS, Optimizer
 from trainable.samplers import SAMPLERS, BatchSampler
 from trainable.schedules import SCHEDULES, Schedule
+from trainable.tta import TTA, ViewSet
 
 Resize = Literal["pad", "stretch", "crop", "keep-scale"]
 Folds = Annotated[int, Field(ge=1, le=100)] | Literal["auto"]
@@ -111,6 +112,8 @@ class TrialConfig(Frozen):
     """Operations by name, each at most once; their order does not matter (geometry, colour, masks)."""
     mixing: Annotated[Mixing, MIXING] = MIXING.parse("none")
     training: TrainingConfig = TrainingConfig()
+    tta: Annotated[ViewSet, TTA] = TTA.parse("none")
+    """Further views of each image, for the stored predictions and the exported model."""
 
     @model_validator(mode="after")
     def _consistent(self) -> TrialConfig:

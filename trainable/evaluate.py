@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainable.precision import Precision
+from trainable.tta import View
 
 HALF_MAX = 65504.0
 
@@ -25,21 +27,35 @@ class HasImages(Protocol):
 
 
 def predict_logits(
-    model: nn.Module, batches: Iterable[HasImages], precision: Precision, device: torch.device
+    model: nn.Module,
+    batches: Iterable[HasImages],
+    precision: Precision,
+    device: torch.device,
+    views: Sequence[View] = (),
 ) -> NDArray[np.float16]:
     """Return logits `(N, K)` float16 of every image of `batches`, in their order.
 
     The model is evaluated in inference mode and left in training mode if it was. Values beyond
-    float16's largest are clipped to it; NaN stays NaN, for the caller to judge.
+    float16's largest are clipped to it; NaN stays NaN, for the caller to judge. With `views`, the logits
+    are the logarithms of the mean probability over the image and its views.
     """
     was_training = model.training
     model.eval()
     try:
         with torch.inference_mode(), precision.autocast(device):
-            parts = [model(batch.images).float().clamp(-HALF_MAX, HALF_MAX).half() for batch in batches]
+            parts = [_logits(model, batch.images, views).clamp(-HALF_MAX, HALF_MAX).half() for batch in batches]
     finally:
         model.train(was_training)
     return torch.cat(parts).cpu().numpy()
+
+
+def _logits(model: nn.Module, images: Tensor, views: Sequence[View]) -> Tensor:
+    own: Tensor = model(images).float()
+    if not views:
+        return own
+    others = [model(view(images)).float() for view in views]
+    log_probabilities = torch.log_softmax(torch.stack([own, *others]), dim=2)
+    return torch.logsumexp(log_probabilities, dim=0) - math.log(1 + len(views))
 
 
 def mean_cross_entropy(logits: NDArray[np.float16], targets: NDArray[np.int64]) -> float:

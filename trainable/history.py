@@ -172,6 +172,7 @@ class History:
         metrics: Metrics,
         confusion: NDArray[np.int32],
         predictions: Predictions,
+        stored: Predictions,
         losses: LossMeter,
         model: nn.Module,
         *,
@@ -183,12 +184,13 @@ class History:
             metrics: Its scores.
             confusion: Its confusion matrix `(C, C)`.
             predictions: What was predicted on validation, logits float16.
+            stored: What is kept if the epoch is chosen: the same, or with the views of test-time augmentation.
             losses: Its training losses.
             model: The evaluated model.
             lr: Learning rate of its last step.
         """
         epoch = self.num_epochs + 1
-        self.diverged = divergence(losses, predictions.logits)
+        self.diverged = divergence(losses, predictions.logits) or divergence(losses, stored.logits)
         if self.diverged is not None:
             self._write_summary(epoch)
             return self.report()
@@ -202,12 +204,17 @@ class History:
         if best:
             self.best_epoch = epoch
         if chosen:
-            self.chosen[self.fold] = predictions
+            self.chosen[self.fold] = stored
             self.best_macro_f1 = float(macro_f1(ClassCounts.of(self.predictions.confusion())))
         self._measure(best)
         if self.record is not None:
             self._keep(self.record, confusion, model, chosen=chosen, best=best)
         return self.report()
+
+    def chooses(self, value: float) -> bool:
+        """Return whether an epoch with macro-F1 `value`, added now, would stand for its fold."""
+        rows = self.fold_rows
+        return not rows or self.config.select == "last" or value > self._choice(rows).macro_f1
 
     def _choice(self, rows: list[EpochRow]) -> EpochRow:
         """Return the epoch that stands for a fold: its best (the first of equals), or its last."""

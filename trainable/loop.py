@@ -52,6 +52,7 @@ def fit(
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     saved = load_checkpoint(record, device)
     folds = make_folds(dataset, split, config.data.folds, config.data.split_seed)
+    views = config.tta.views(config.data.flips)
     at = 0 if saved is None else saved.get("fold", 0)
     trial = TrialState(fold_config(config, at), dataset, folds[at], device, saved, cache_dir)
     history = History(config, trial, folds, mean_class_counts(dataset, folds), record, attempt, saved)
@@ -78,4 +79,8 @@ def fit(
         confusion = predictions.confusion()
         metrics = Metrics.from_confusion(confusion, history.class_counts)
         trial.end_epoch(metrics, losses)
-        yield history.add(metrics, confusion, predictions, losses, model, lr=lr)
+        stored = predictions
+        if views and history.chooses(metrics.macro_f1):
+            logits = predict_logits(model, trial.batches.evaluate(val), trial.precision, device, views)
+            stored = Predictions(logits, predictions.targets, val, predictions.epoch)
+        yield history.add(metrics, confusion, predictions, stored, losses, model, lr=lr)

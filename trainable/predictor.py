@@ -18,6 +18,7 @@ from trainable.config import Resize, TrialConfig
 from trainable.data.decode import decode_image
 from trainable.evaluate import predict_logits
 from trainable.precision import Precision
+from trainable.tta import View
 
 
 class _Images:
@@ -35,12 +36,18 @@ class Predictor:
         preprocessing: As it was in training.
         precision: Number format of the forward pass.
         device: Where to compute.
+        views: Of test-time augmentation, as in training.
     """
 
     def __init__(
-        self, model: nn.Module, preprocessing: Preprocessing, precision: Precision, device: torch.device
+        self,
+        model: nn.Module,
+        preprocessing: Preprocessing,
+        precision: Precision,
+        device: torch.device,
+        views: Sequence[View] = (),
     ) -> None:
-        self.model, self.preprocessing = model, preprocessing
+        self.model, self.preprocessing, self.views = model, preprocessing, views
         self.precision, self.device = precision, device
         mean, std = (
             torch.tensor(row, device=device, dtype=torch.float32).view(1, -1, 1, 1)
@@ -71,12 +78,13 @@ class Predictor:
         name: Literal["fp32", "bf16", "fp16"] = "fp32" if wanted == "auto" else wanted
         precision = Precision(name, channels_last=True)
         model = load_model(config, preprocessing, folder / WEIGHTS).to(target)
-        return cls(model.to(memory_format=torch.channels_last), preprocessing, precision, target)
+        views = config.tta.views(config.data.flips)
+        return cls(model.to(memory_format=torch.channels_last), preprocessing, precision, target, views)
 
     def logits(self, images: NDArray[np.uint8], batch_size: int = 256) -> NDArray[np.float16]:
         """Return logits `(N, C)` float16 of decoded images `(N, H, W, image_channels)` uint8."""
         batches = (images[start : start + batch_size] for start in range(0, len(images), batch_size))
-        return predict_logits(self.model, self._prepared(batches), self.precision, self.device)
+        return predict_logits(self.model, self._prepared(batches), self.precision, self.device, self.views)
 
     def predict(self, paths: Sequence[str | Path]) -> NDArray[np.float64]:
         """Return probabilities `(N, C)` of image files.
