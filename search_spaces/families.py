@@ -18,6 +18,14 @@ from trainable.registry import Registry
 from trainable.rules import double_corrections, impossible
 from trainable.samplers import SAMPLERS, BatchSampler
 from trainable.schedules import SCHEDULES
+from trainable.techniques import (
+    CLASSIFIER_RETRAINING,
+    CONTRASTIVE,
+    DEEP_SUPERVISION,
+    DISTILLATION,
+    FROZEN,
+    PROGRESSIVE_RESIZING,
+)
 from trainable.tta import TTA
 
 FAMILIES: dict[str, Registry[Any]] = {
@@ -29,6 +37,12 @@ FAMILIES: dict[str, Registry[Any]] = {
     "schedule": SCHEDULES,
     "averaging": AVERAGING,
     "tta": TTA,
+    "progressive_resizing": PROGRESSIVE_RESIZING,
+    "deep_supervision": DEEP_SUPERVISION,
+    "distillation": DISTILLATION,
+    "contrastive": CONTRASTIVE,
+    "classifier_retraining": CLASSIFIER_RETRAINING,
+    "frozen": FROZEN,
 }
 """The families of which a trial takes one member each, in the order in which they are asked for."""
 

@@ -11,6 +11,7 @@ from search_spaces.declared import DeclaredSpace
 from search_spaces.dimensions import Fields, default_fields, ends, narrowed, pin
 from search_spaces.families import FAMILIES, Members
 from search_spaces.space import PARTS, SPACES
+from search_spaces.techniques import check_space
 from search_spaces.yaml_files import mapping, named_files
 from trainable.augment import AUGMENT
 from trainable.backbones import Backbone, check_backbone
@@ -199,4 +200,5 @@ def _checked(space: DeclaredSpace) -> None:
         raise UsageError(
             f"training.accumulate: a batch is cut into at most batch_size parts, got {largest} for {smallest}"
         )
+    check_space(space.families, space.backbones, space.backbone, space.always | space.optional, space.training)
     _ = space.chooser  # made now, so that a space without any combination is refused now

@@ -21,6 +21,15 @@ from trainable.mixing import MIXING, Mixing
 from trainable.optimizers import OPTIMIZERS, Optimizer
 from trainable.samplers import SAMPLERS, BatchSampler
 from trainable.schedules import SCHEDULES, Schedule
+from trainable.techniques import (
+    CLASSIFIER_RETRAINING,
+    CONTRASTIVE,
+    DEEP_SUPERVISION,
+    DISTILLATION,
+    FROZEN,
+    PROGRESSIVE_RESIZING,
+    Technique,
+)
 from trainable.tta import TTA, ViewSet
 
 Resize = Literal["pad", "stretch", "crop", "keep-scale"]
@@ -111,6 +120,12 @@ class TrialConfig(Frozen):
     augment: tuple[Annotated[AugmentOp, AUGMENT], ...] = ()
     """Operations by name, each at most once; their order does not matter (geometry, colour, masks)."""
     mixing: Annotated[Mixing, MIXING] = MIXING.parse("none")
+    progressive_resizing: Annotated[Technique, PROGRESSIVE_RESIZING] = PROGRESSIVE_RESIZING.parse("none")
+    deep_supervision: Annotated[Technique, DEEP_SUPERVISION] = DEEP_SUPERVISION.parse("none")
+    distillation: Annotated[Technique, DISTILLATION] = DISTILLATION.parse("none")
+    contrastive: Annotated[Technique, CONTRASTIVE] = CONTRASTIVE.parse("none")
+    classifier_retraining: Annotated[Technique, CLASSIFIER_RETRAINING] = CLASSIFIER_RETRAINING.parse("none")
+    frozen: Annotated[Technique, FROZEN] = FROZEN.parse("none")
     training: TrainingConfig = TrainingConfig()
     tta: Annotated[ViewSet, TTA] = TTA.parse("none")
     """Further views of each image, for the stored predictions and the exported model."""
@@ -129,6 +144,9 @@ class TrialConfig(Frozen):
         from trainable.rules import check_rules
 
         check_rules(self)
+        from trainable.technique_rules import check_techniques
+
+        check_techniques(self)
         return self
 
     def fingerprint(self) -> str:

@@ -41,7 +41,7 @@ def resolve_precision(
         return Precision(wanted, channels_last=True)
     if device.type == "cuda":
         return Precision("bf16" if torch.cuda.is_bf16_supported() else "fp16", channels_last=True)
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if config.frozen.active or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return Precision("fp32", channels_last=True)
     size = config.data.image_size or dataset.image_size
     channels = dataset.channels if input_statistics(config.backbone) is None else 3

@@ -9,22 +9,29 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from analysis.metrics import Metrics
+from trainable.averaging import AVERAGING
 from trainable.backbones import build_backbone, input_statistics
 from trainable.backbones.cost import count_flops, count_parameters
 from trainable.bundle import Preprocessing
 from trainable.config import TrialConfig
 from trainable.data.batches import Batches
 from trainable.data.dataset import ImageDataset, Split
+from trainable.frozen_features import FeatureBatches, freeze
 from trainable.losses import LossContext
+from trainable.losses.cross_entropy import CrossEntropyLoss
 from trainable.meter import LossMeter
 from trainable.optimizers import parameter_groups, set_lr
 from trainable.precision import Precision, guard_single_pixel_maps
 from trainable.precision_choice import resolve_precision
+from trainable.samplers import SAMPLERS
 from trainable.seeding import derived_seed, seeded
 from trainable.step import Stepper
+from trainable.taps import classifier_of
+from trainable.techniques import Crt
+from trainable.terms import Terms
 
 
 class TrialState:
@@ -49,6 +56,11 @@ class TrialState:
         cache_dir: Path | None = None,
     ) -> None:
         self.config, self.device = config, device
+        retraining = config.classifier_retraining
+        self.first_epochs = (
+            retraining.first_epochs(config.epochs) if isinstance(retraining, Crt) else config.epochs
+        )
+        self.in_second_stage, self._peak = False, config.optimizer.lr
         if config.training.threads is not None:
             torch.set_num_threads(config.training.threads)
         if saved is None:
@@ -58,9 +70,9 @@ class TrialState:
         labels = dataset.labels[split.train]
         self.class_counts = np.bincount(labels, minlength=dataset.num_classes)
         self.sampler = config.sampler.build(
-            labels, dataset.num_classes, config.epochs, derived_seed(config.seed, "sampler")
+            labels, dataset.num_classes, self.first_epochs, derived_seed(config.seed, "sampler")
         )
-        self.batches = Batches(
+        images = Batches(
             dataset,
             split.train,
             config=config,
@@ -68,6 +80,7 @@ class TrialState:
             precision=self.precision,
             statistics=input_statistics(config.backbone),
         )
+        self.batches: Batches | FeatureBatches = images
         self.preprocessing = Preprocessing(
             image_size=self.batches.image_size,
             resize=config.data.resize,
@@ -84,33 +97,73 @@ class TrialState:
                 dataset.num_classes,
                 self.batches.image_size,
                 self.batches.channels,
-                load_trained=saved is None,
+                load_trained=saved is None or config.frozen.active,
             )
         self.model = model.to(device=device, memory_format=self.precision.memory_format)  # type: ignore[call-overload]
         if device.type == "cpu" and self.precision.name == "bf16":
-            guard_single_pixel_maps(model, self.batches.image_size, self.batches.channels)
+            for size in self.batches.sizes:
+                guard_single_pixel_maps(model, size, self.batches.channels)
         self.parameters = count_parameters(model)
         self.flops = count_flops(self.model, self.batches.image_size, self.batches.channels)
+        if config.frozen.active:
+            self.model, self.batches = freeze(
+                self.model, images, config, dataset, split, self.precision, cache_dir
+            )
+        with seeded(device, config.seed, "terms"):
+            self.terms = Terms.build(
+                config, self.model, dataset.class_names, self.batches.normalisation, device
+            )
         self.loss = config.loss.build(
-            LossContext(self.class_counts, self.sampler.class_distribution(0), config.epochs)
+            LossContext(self.class_counts, self.sampler.class_distribution(0), self.first_epochs)
         ).to(device)
-        self.optimizer = config.optimizer.build(parameter_groups(self.model, config.optimizer.weight_decay))
-        self.stepper = Stepper(
+        self.stepper = self._new_stepper()
+        self.steps_per_epoch = self.batches.steps_per_epoch(len(labels))
+        self.schedule = config.schedule.build(self.first_epochs, self.steps_per_epoch)
+        self.averager = config.averaging.build(self.model, self.first_epochs, self.steps_per_epoch)
+        self._class_weights = self._weights_tensor(config.class_weights.build(self.class_counts))
+        if saved is not None:
+            self.load_state_dict(saved["state"])
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The stepper's own."""
+        return self.stepper.optimizer
+
+    def _new_stepper(self) -> Stepper:
+        """Return a stepper with a fresh optimizer over what is to be trained now."""
+        config, trained = self.config, nn.ModuleList((self.model, self.terms.modules))
+        return Stepper(
             self.model,
             self.loss,
-            self.optimizer,
+            config.optimizer.build(parameter_groups(trained, config.optimizer.weight_decay)),
             self.precision,
             accumulate=config.training.accumulate,
             clip_norm=config.training.clip_norm,
             mixes=config.mixing.name != "none",
-            device=device,
+            device=self.device,
+            terms=self.terms,
         )
-        self.steps_per_epoch = self.batches.steps_per_epoch(len(labels))
-        self.schedule = config.schedule.build(config.epochs, self.steps_per_epoch)
-        self.averager = config.averaging.build(self.model, config.epochs, self.steps_per_epoch)
-        self._class_weights = self._weights_tensor(config.class_weights.build(self.class_counts))
-        if saved is not None:
-            self.load_state_dict(saved["state"])
+
+    def _begin_second_stage(self, retraining: Crt) -> None:
+        """Freeze the features as averaged so far; give the classifier new weights and all that trains it."""
+        config, self.in_second_stage = self.config, True
+        self.model.load_state_dict(self.averager.evaluated().state_dict())
+        classifier = classifier_of(self.model)
+        assert classifier is not None, "refused when the configuration was made"
+        with seeded(self.device, config.seed, "second stage"):
+            classifier.reset_parameters()
+        self.model.requires_grad_(False)
+        classifier.requires_grad_(True)
+        num_epochs = config.epochs - self.first_epochs
+        self.sampler = SAMPLERS.parse("balanced").build(
+            self.sampler.labels, len(self.class_counts), num_epochs, derived_seed(config.seed, "second sampler")
+        )
+        self.loss, self._class_weights = CrossEntropyLoss().to(self.device), None
+        self.terms = Terms.none(self.model)
+        self.stepper = self._new_stepper()
+        self.schedule = config.schedule.build(num_epochs, self.steps_per_epoch)
+        self.averager = AVERAGING.parse("none").build(self.model, num_epochs, self.steps_per_epoch)
+        self._peak = config.optimizer.lr * retraining.lr_factor
 
     def _weights_tensor(self, weights: NDArray[np.float64]) -> Tensor | None:
         if not self.config.class_weights.corrects_imbalance:
@@ -130,17 +183,26 @@ class TrialState:
 
     def begin_epoch(self, epoch: int) -> NDArray[np.int64]:
         """Prepare for `epoch` (from 0); return the positions in the training split that it visits, in order."""
-        deferred = epoch < self.config.class_weights.defer * self.config.epochs
+        retraining = self.config.classifier_retraining
+        if isinstance(retraining, Crt) and epoch >= self.first_epochs and not self.in_second_stage:
+            self._begin_second_stage(retraining)
+        deferred = epoch < self.config.class_weights.defer * self.first_epochs
         self.stepper.class_weights = None if deferred else self._class_weights
+        epoch = self._epoch_of_stage(epoch)
         self.loss.start_epoch(epoch, self.sampler.class_distribution(epoch))
-        self.model.train()
+        # Frozen features are those of evaluation: batch norm, dropout and stochastic depth stand still.
+        self.model.train(not self.in_second_stage)
         return self.sampler.epoch_indices(epoch)
+
+    def _epoch_of_stage(self, epoch: int) -> int:
+        return epoch - self.first_epochs if self.in_second_stage else epoch
 
     def set_lr(self, epoch: int, batch: int) -> float:
         """Set learning rate and momentum for step `batch` of `epoch`; return the learning rate."""
+        epoch = self._epoch_of_stage(epoch)
         step = epoch * self.steps_per_epoch + batch
-        scheduled = self.config.optimizer.lr * self.schedule.factor(step)
-        lr = self.averager.adjust_lr(epoch, batch / self.steps_per_epoch, scheduled, self.config.optimizer.lr)
+        scheduled = self._peak * self.schedule.factor(step)
+        lr = self.averager.adjust_lr(epoch, batch / self.steps_per_epoch, scheduled, self._peak)
         set_lr(self.optimizer, lr, self.schedule.momentum(step))
         return lr
 
@@ -154,11 +216,16 @@ class TrialState:
             "schedule": self.schedule.state_dict(),
             "sampler": self.sampler.state_dict(),
             "loss": self.loss.state_dict(),
+            "terms": self.terms.modules.state_dict(),
+            "in_second_stage": self.in_second_stage,
             "precision": {"name": self.precision.name, "channels_last": self.precision.channels_last},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` returned."""
+        retraining = self.config.classifier_retraining
+        if isinstance(retraining, Crt) and state["in_second_stage"]:
+            self._begin_second_stage(retraining)
         self.model.load_state_dict(state["model"])
         self.averager.load_state_dict(state["averager"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -166,3 +233,4 @@ class TrialState:
         self.schedule.load_state_dict(state["schedule"])
         self.sampler.load_state_dict(state["sampler"])
         self.loss.load_state_dict(state["loss"])
+        self.terms.modules.load_state_dict(state["terms"])

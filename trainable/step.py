@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import repeat
 from typing import NamedTuple
 
 import torch
@@ -11,6 +13,8 @@ from trainable.losses import LossFunction
 from trainable.mixing import Mixed
 from trainable.optimizers import SharpnessAware, held_batch_norm
 from trainable.precision import Precision
+from trainable.techniques import Seen
+from trainable.terms import Terms
 
 
 class StepResult(NamedTuple):
@@ -36,6 +40,7 @@ class Stepper:
         accumulate: Micro-batches that a batch is cut into.
         clip_norm: Largest global gradient norm, or None.
         mixes: Whether batches may have partners; without, half of the losses is saved.
+        terms: What techniques add to the loss; None adds nothing.
         device: Where everything lives.
     """
 
@@ -50,12 +55,15 @@ class Stepper:
         clip_norm: float | None,
         mixes: bool,
         device: torch.device,
+        terms: Terms | None = None,
     ) -> None:
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.precision, self.accumulate, self.clip_norm, self.device = precision, accumulate, clip_norm, device
         self.mixes = mixes
         self.scaler = precision.scaler(device)
         self.class_weights: Tensor | None = None
+        self.terms = terms or Terms.none(model)
+        self._clipped = [*model.parameters(), *self.terms.modules.parameters()]
 
     def __call__(self, batch: Mixed) -> StepResult:
         """Step on `batch`."""
@@ -69,7 +77,7 @@ class Stepper:
             self.optimizer.restore()
         if self.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_norm)
+            nn.utils.clip_grad_norm_(self._clipped, self.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return result
@@ -78,8 +86,7 @@ class Stepper:
         """Add the gradients of the batch's mean loss, micro-batch by micro-batch."""
         total = torch.zeros((), device=self.device)
         per_image: list[Tensor] = []
-        for part in zip(*(field.chunk(self.accumulate) for field in batch), strict=True):
-            micro = Mixed(*part)
+        for micro in self._micro_batches(batch):
             loss, values = self._losses(micro)
             share = len(micro.targets) / len(batch.targets)
             self.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
@@ -87,16 +94,47 @@ class Stepper:
             per_image.append(values.detach())
         return StepResult(total, torch.cat(per_image))
 
+    def _micro_batches(self, batch: Mixed) -> Iterator[Mixed]:
+        """Yield the batch in `accumulate` parts."""
+        *fields, views = batch
+        parts = zip(*(field.chunk(self.accumulate) for field in fields), strict=True)
+        further = repeat(None) if views is None else iter(views.chunk(self.accumulate))
+        for part in parts:
+            yield Mixed(*part)._replace(views=next(further))
+
     def _losses(self, batch: Mixed) -> StepResult:
         """Return the reduced λ·L(a) + (1-λ)·L(b), each image weighted by its target's class, and L(a)."""
-        with self.precision.autocast(self.device):
-            logits = self.model(batch.images)
-        own: Tensor = self.loss(logits, batch.targets)
+        seen = self._forward(batch)
+        own: Tensor = self.loss(seen.logits, batch.targets)
+        total = self._mixed(own, seen.logits, batch)
+        for term in self.terms.modules:
+            total = term(total, seen, batch, lambda z: self._mixed(self.loss(z, batch.targets), z, batch))
+        return StepResult(self.loss.reduce(total), own)
+
+    def _forward(self, batch: Mixed) -> Seen:
+        """Show the network the batch, and its further views where they are compared, all at once."""
+        size, views = len(batch.targets), batch.views if self.terms.sees_views else None
+        images = batch.images
+        if views is not None:
+            images = torch.cat((images, *views.unbind(1))).contiguous(
+                memory_format=self.precision.memory_format
+            )
+        with self.precision.autocast(self.device), self.terms.taps.reading() as catch:
+            logits = self.model(images)
+        return Seen(
+            logits=logits[:size],
+            view_logits=None if views is None else logits[size:].unflatten(0, (-1, size)).transpose(0, 1),
+            stages=tuple(catch.stages[number][:size] for number in range(len(catch.stages))),
+            pooled=None if catch.pooled is None else catch.pooled[:size],
+        )
+
+    def _mixed(self, own: Tensor, logits: Tensor, batch: Mixed) -> Tensor:
+        """Return λ·L(a) + (1-λ)·L(b) of each image, weighted by class, from L(a) and the logits."""
         mixed = batch.share * self._weighted(own, batch.targets)
         if self.mixes:
             partner = self.loss(logits, batch.partners)
             mixed = mixed + (1.0 - batch.share) * self._weighted(partner, batch.partners)
-        return StepResult(self.loss.reduce(mixed), own)
+        return mixed
 
     def _weighted(self, values: Tensor, targets: Tensor) -> Tensor:
         return values if self.class_weights is None else values * self.class_weights[targets]

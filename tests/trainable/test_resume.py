@@ -46,12 +46,18 @@ def cases() -> list[dict[str, Any]]:
         "backbone": {"name": "test_efficientnet", "drop_rate": 0.2, "drop_path_rate": 0.1},
         "training": {"accumulate": 2, "clip_norm": 1.0, "precision": "bf16"},
     }
-    return [*single, busy]
+    techniques: list[dict[str, Any]] = [
+        {"progressive_resizing": {"name": "linear"}, "deep_supervision": {"name": "stages", "auxiliary": 2}},
+        {"contrastive": {"name": "supervised"}, "classifier_retraining": {"name": "crt", "share": 0.25}},
+        {"classifier_retraining": {"name": "crt", "share": 0.6}, "averaging": {"name": "ema"}},
+        {"augment": [{"name": "augmix", "consistency": 12.0}], "mixing": {"name": "mixup"}},
+    ]
+    return [*single, busy, *techniques]
 
 
 def label(case: dict[str, Any]) -> str:
     family = next(iter(case))
-    return f"{family}-{case[family]['name']}" if len(case) == 1 else "busy"
+    return f"{family}-{case[family]['name']}" if len(case) == 1 else "+".join(case)
 
 
 @pytest.mark.parametrize("case", cases(), ids=label)

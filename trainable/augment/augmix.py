@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from trainable.augment._base import AUGMENT, Draw, ImageOp, RareBoost
+from trainable.augment._base import AUGMENT, AugmentOp, Draw, ImageOp, RareBoost
 from trainable.augment.operations import (
     COLOUR_SPACE,
     GEOMETRIC_SPACE,
@@ -18,7 +19,7 @@ from trainable.augment.operations import (
     on_device,
     random_signs,
 )
-from trainable.component import Range
+from trainable.component import Choices, Range
 
 _SPACE = {
     **GEOMETRIC_SPACE,
@@ -34,9 +35,10 @@ _NAMES = tuple(_SPACE)
 class AugMix(RareBoost, ImageOp):
     """Mix `width` chains of one to three operations (or `depth`) with Dirichlet and Beta weights of `alpha`.
 
-    The paper's nine operations, which leave out those that its robustness benchmark tests. Only the image
-    part of the method: its Jensen-Shannon consistency loss, for which each image is seen three times, is
-    not part of this operation. A boost for rare classes raises the strength of the operations.
+    The paper's nine operations, which leave out those that its robustness benchmark tests. With
+    `consistency` above 0 the whole method: the trial's loss is taken on the image without AugMix, and two
+    views with it are to be answered alike (Jensen-Shannon divergence, a third the speed). A boost for rare
+    classes raises the strength of the operations. Deviation: each view has its own crops and flips as well.
     """
 
     reference: ClassVar[str] = "Hendrycks et al. 2019, arXiv 1912.02781, algorithm 1"
@@ -47,6 +49,8 @@ class AugMix(RareBoost, ImageOp):
     depth: Annotated[int, Field(ge=1, le=10)] | None = None
     """Operations in a chain; None draws one to three for each image and chain."""
     alpha: Annotated[float, Field(gt=0.0, le=100.0)] = 1.0
+    consistency: Annotated[float, Field(ge=0.0, le=100.0), Choices((0.0, 12.0))] = 0.0
+    """Weight of the consistency loss, 12 in the paper; 0 leaves it out."""
 
     def apply(self, images: Tensor, draw: Draw) -> Tensor:
         """Return the mixtures."""
@@ -70,3 +74,8 @@ class AugMix(RareBoost, ImageOp):
             signs = random_signs(rng, count, draw.device)
             images = applied(images, names, (strengths * boost).clamp(max=1.0), signs, _SPACE)
         return images
+
+
+def consistency_weight(ops: Iterable[AugmentOp]) -> float:
+    """Return the weight of the consistency loss among `ops`; 0 without AugMix."""
+    return next((op.consistency for op in ops if isinstance(op, AugMix)), 0.0)

@@ -13,13 +13,15 @@ from torch import Tensor
 
 from analysis.errors import UsageError
 from trainable.augment import Draw
+from trainable.augment.augmix import AugMix, consistency_weight
 from trainable.augment.pipeline import Pipeline
 from trainable.config import TrialConfig
 from trainable.data.dataset import ImageDataset
 from trainable.data.normalisation import Normalisation, channel_statistics
 from trainable.mixing import Mixed
 from trainable.precision import Precision
-from trainable.seeding import derived_seed
+from trainable.seeding import derived_seed, generator_for
+from trainable.techniques import Linear
 
 _RESIDENT_SHARE = 0.25
 """Largest share of the device's free memory that the images may take: other trials may live there too."""
@@ -94,11 +96,15 @@ class Batches:
             torch.tensor(row, device=device).view(1, -1, 1, 1)
             for row in (self.normalisation.mean, self.normalisation.std)
         )
-        self._pipeline = Pipeline(config.augment, mean, std)
+        self._view_pipeline = Pipeline(config.augment, mean, std)
+        # The consistency loss compares an image without AugMix to two views with it.
+        self._num_views = 2 if consistency_weight(config.augment) > 0.0 else 0
+        plain = [op for op in config.augment if not isinstance(op, AugMix)]
+        self._pipeline = Pipeline(plain, mean, std) if self._num_views else self._view_pipeline
 
     def steps_per_epoch(self, num_images: int) -> int:
         """Return how many batches `train` makes of `num_images`."""
-        return len(self._cuts(num_images, self.config.batch_size)) - 1
+        return len(self.cuts(num_images)) - 1
 
     def train(
         self, indices: NDArray[np.int64], epoch: int, size: tuple[int, int] | None = None
@@ -111,21 +117,45 @@ class Batches:
         Args:
             indices: Positions in the training split, `(M,)`, in the order they are seen.
             epoch: From 0.
-            size: Height and width for this epoch, in pixels; None takes `image_size`.
+            size: Height and width for this epoch, in pixels; None takes `size_at(epoch)`.
         """
         local = torch.tensor(indices, device=self.device)
         chosen = self.train_positions[indices]
         on_device = torch.tensor(chosen, device=self.device)
-        cuts = self._cuts(len(indices), self.config.batch_size)
+        cuts = self.cuts(len(indices))
         for step, (start, stop) in enumerate(pairwise(cuts)):
             positions = on_device[start:stop]
             targets = self._labels[positions]
             generator = torch.Generator(self.device)
             generator.manual_seed(derived_seed(self.config.seed, "batch", epoch, step))
             raw = self._gathered(chosen[start:stop], positions)
+            further = [raw.clone() for _ in range(self._num_views)]
             draw = self._draw(raw, targets, generator, epoch)
-            images = self._finished(raw, size or self.image_size, draw)
-            yield Batch(self.config.mixing.apply(images, targets, generator), local[start:stop])
+            images = self._finished(raw, size or self.size_at(epoch), draw)
+            before = generator.get_state()
+            mixed = self.config.mixing.apply(images, targets, generator)
+            if further:
+                views = []
+                for number, copy in enumerate(further):
+                    other = generator_for(self.device, self.config.seed, "view", epoch, step, number)
+                    draw = self._draw(copy, targets, other, epoch)
+                    view = self._finished(copy, size or self.size_at(epoch), draw, self._view_pipeline)
+                    generator.set_state(before)
+                    views.append(self.config.mixing.apply(view, targets, generator).images)
+                mixed = mixed._replace(views=torch.stack(views, dim=1))
+            yield Batch(mixed, local[start:stop])
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Every size of a training image, smallest first."""
+        return sorted({self.size_at(epoch) for epoch in range(self.config.epochs)})
+
+    def size_at(self, epoch: int) -> tuple[int, int]:
+        """Return height and width of training images in `epoch` (from 0), in pixels."""
+        growth = self.config.progressive_resizing
+        if not isinstance(growth, Linear):
+            return self.image_size
+        return growth.size_at(epoch, self.config.epochs, self.image_size)
 
     def evaluate(
         self, positions: NDArray[np.int64], batch_size: int | None = None, size: tuple[int, int] | None = None
@@ -147,14 +177,15 @@ class Batches:
 
     def clean(self) -> Iterator[Tensor]:
         """Yield the training images in their fixed order, normalised, not augmented, in training batches."""
-        cuts = self._cuts(len(self.train_positions), self.config.batch_size)
+        cuts = self.cuts(len(self.train_positions))
         on_device = torch.tensor(self.train_positions, device=self.device)
         for start, stop in pairwise(cuts):
             raw = self._gathered(self.train_positions[start:stop], on_device[start:stop])
             yield self._finished(raw, self.image_size, None)
 
-    @staticmethod
-    def _cuts(num_images: int, batch_size: int) -> list[int]:
+    def cuts(self, num_images: int) -> list[int]:
+        """Return where each batch of `num_images` begins, and the end of the last."""
+        batch_size = self.config.batch_size
         cuts = list(range(0, num_images, batch_size))
         if len(cuts) > 1 and batch_size > 1 and num_images - cuts[-1] == 1:
             cuts.pop()
@@ -183,10 +214,13 @@ class Batches:
         )
 
     @torch.no_grad()
-    def _finished(self, raw: Tensor, size: tuple[int, int], draw: Draw | None) -> Tensor:
+    def _finished(
+        self, raw: Tensor, size: tuple[int, int], draw: Draw | None, pipeline: Pipeline | None = None
+    ) -> Tensor:
         # The caller may consume batches under autocast, which would compute colours in 8 bits of mantissa.
         with torch.autocast(self.device.type, enabled=False):
-            return self._pipeline(raw, size, draw).contiguous(memory_format=self._layout)
+            images = (pipeline or self._pipeline)(raw, size, draw)
+            return images.contiguous(memory_format=self._layout)
 
 
 def _uploaded(images: NDArray[np.uint8], device: torch.device) -> Tensor | None:

@@ -62,7 +62,7 @@ def open_or_fill(cache_dir: Path, key: str, fill: Fill) -> CachedImages:
         return found
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
-        with _locked(cache_dir / f"{key}.lock"):
+        with locked(cache_dir / f"{key}.lock"):
             return _open(folder) or _make(folder, fill)
     except OSError as error:
         raise _unwritable(cache_dir, error) from None
@@ -130,7 +130,8 @@ def _drop_rows(path: Path, rows: list[int]) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Hold the file at `path` locked; other processes wait for it."""
     with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

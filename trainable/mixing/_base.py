@@ -20,12 +20,14 @@ class Mixed(NamedTuple):
         targets: Class of the image itself, `(B,)`.
         partners: Class of the image that was mixed in, `(B,)`; equal to `targets` where none was.
         share: λ, the weight of `targets`, `(B,)` float32 in [0, 1].
+        views: The same images augmented anew and mixed alike, `(B, V, C, H, W)`, where a loss compares them.
     """
 
     images: Tensor
     targets: Tensor
     partners: Tensor
     share: Tensor
+    views: Tensor | None = None
 
     @classmethod
     def unmixed(cls, images: Tensor, targets: Tensor) -> Mixed:

@@ -1,0 +1,63 @@
+"""Techniques that could not work with something else in a space are refused when the space is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import Any
+
+from search_spaces.dimensions import Fields, ends
+from search_spaces.families import Members
+from trainable.component import validated
+from trainable.config import TrialConfig
+from trainable.technique_rules import HEAD_ONLY
+
+TECHNIQUES = (*(family for family in HEAD_ONLY if family != "mixing"), "frozen")
+MANY_EPOCHS = 1000
+"""The run decides the epochs; here only what is wrong whatever they are counts."""
+
+
+def check_space(
+    families: Mapping[str, Members],
+    backbones: tuple[str, ...],
+    backbone: Fields,
+    augment: Members,
+    training: Fields,
+) -> None:
+    """Refuse a space in which some draw would be refused for its techniques.
+
+    Args:
+        families: The members of each family.
+        backbones: Names of networks.
+        backbone: Their fields.
+        augment: Every augmentation that a trial may have.
+        training: Fields of the training.
+
+    Raises:
+        UsageError: As the configuration that was drawn would be.
+    """
+    if all(list(families[family]) == ["none"] for family in TECHNIQUES):
+        return
+    sources = list(product(backbones, ends(backbone["pretrained"]), ends(backbone["weights"])))
+    stops = ends(training["early_stopping"])
+    ops = list(_extremes(augment))
+    for members in product(*(_extremes(families[family]) for family in (*TECHNIQUES, "mixing"))):
+        techniques = dict(zip((*TECHNIQUES, "mixing"), members, strict=True))
+        for (name, pretrained, weights), stop in product(sources, stops):
+            # A loss that takes mixed targets: which losses do not is looked at elsewhere.
+            validated(
+                TrialConfig,
+                {
+                    **techniques,
+                    "epochs": MANY_EPOCHS,
+                    "augment": ops,
+                    "backbone": {"name": name, "pretrained": pretrained, "weights": weights},
+                    "training": {"early_stopping": stop},
+                },
+            )
+
+
+def _extremes(members: Members) -> Iterator[dict[str, Any]]:
+    """Yield each member with the last value (the largest) of each field."""
+    for name, fields in members.items():
+        yield {"name": name, **{key: ends(dimension)[-1] for key, dimension in fields.items()}}
