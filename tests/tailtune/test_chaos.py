@@ -4,6 +4,8 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,14 +18,20 @@ from trainable.config import TrialConfig
 KILLS = 10
 
 
-def drive(home: Path, words: str = "sleep=0.15") -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextmanager
+def drive(home: Path, words: str = "sleep=0.15") -> Iterator[subprocess.Popen[str]]:
+    """Have a driver for the length of a `with`; it is dead afterwards, whatever happened."""
+    with subprocess.Popen(
         [sys.executable, "-m", "tests.tailtune.chaos_driver", str(home), words],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-    )
+    ) as driver:
+        try:
+            yield driver
+        finally:
+            driver.kill()
 
 
 def wait_for_work(study: Study, driver: subprocess.Popen[str], known: int) -> None:
@@ -37,7 +45,7 @@ def written(study: Study) -> int:
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_killed_ten_times_and_resumed_at_once(tmp_path: Path) -> None:
     study = make(tmp_path, 40, 9, concurrent=2, factor=3)
     draw = random.Random(4)
@@ -45,15 +53,15 @@ def test_killed_ten_times_and_resumed_at_once(tmp_path: Path) -> None:
     kills = 0
     while True:
         known = written(study)
-        driver = drive(tmp_path)
-        if kills < KILLS:
-            wait_for_work(study, driver, known)
-            time.sleep(draw.uniform(0.0, 3.0))
-        else:
-            driver.wait(timeout=300)
-        killed = driver.poll() is None
-        driver.kill()  # the driver alone: its Ray must die by itself
-        output = driver.communicate()[0]
+        with drive(tmp_path) as driver:
+            if kills < KILLS:
+                wait_for_work(study, driver, known)
+                time.sleep(draw.uniform(0.0, 3.0))
+            else:
+                driver.wait(timeout=600)
+            killed = driver.poll() is None
+            driver.kill()  # the driver alone: its Ray must die by itself
+            output = driver.communicate()[0]
         done = {t.number: t for t in study.optuna().trials if t.state.is_finished()}
         assert finished_before == {n: done[n] for n in finished_before}, "a finished trial changed"
         finished_before = dict(done)

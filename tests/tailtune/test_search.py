@@ -22,6 +22,8 @@ from tests.tailtune.toy_study import ToySpace, make
 from tests.tailtune.toy_trainable import ToyTrainable, curve
 from trainable.config import TrialConfig
 
+pytestmark = pytest.mark.timeout(900)  # Ray takes a minute to start where the machine is busy
+
 
 class Shared(ToyTrainable):
     """Takes what all trials share from Ray's object store."""
@@ -66,6 +68,7 @@ def test_every_way_for_a_trial_to_end(tmp_path: Path) -> None:
     assert not ray.is_initialized()
 
 
+@pytest.mark.slow
 def test_a_time_budget_leaves_trials_that_are_resumed(tmp_path: Path) -> None:
     study = make(tmp_path, 3, 6, grace=6)
     outcome = run_search(study, ToySpace(always="sleep=0.5"), ToyTrainable, time_budget_seconds=8.0)
@@ -81,35 +84,33 @@ def test_a_time_budget_leaves_trials_that_are_resumed(tmp_path: Path) -> None:
         assert before.get(trial.number, {}).items() <= trial.intermediate_values.items()
 
 
-@pytest.mark.parametrize("how", ["ctrl-c", "stop file"])
+@pytest.mark.parametrize("how", ["ctrl-c", pytest.param("stop file", marks=pytest.mark.slow)])
 def test_a_stop_is_orderly_and_quick(tmp_path: Path, how: str) -> None:
     study = make(tmp_path, 50, 9)
-    driver = drive(tmp_path, "sleep=60")
-    deadline = time.monotonic() + 60
-    while not study.optuna().trials and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(1.0)
-    if how == "ctrl-c":
-        driver.send_signal(signal.SIGINT)
-    else:
-        assert study.request_stop()
-    asked = time.monotonic()
-    output = driver.communicate(timeout=60)[0]
-    assert time.monotonic() - asked < 20  # not the minute that the epoch under way takes
+    with drive(tmp_path, "sleep=600") as driver:
+        while driver.poll() is None and not study.optuna().trials:
+            time.sleep(0.1)
+        time.sleep(1.0)
+        if how == "ctrl-c":
+            driver.send_signal(signal.SIGINT)
+        else:
+            assert study.request_stop()
+        output = driver.communicate(timeout=120)[0]  # not the ten minutes that the epoch under way takes
     assert driver.returncode == 0, output
     assert ("interrupted" if how == "ctrl-c" else "stop requested") in output
     assert study.status()["state"] == "stopped"
     assert study.status()["trials"] | {"WAITING": 0} == dict.fromkeys(TrialState.__members__, 0)
 
 
+@pytest.mark.slow
 def test_no_worker_outlives_its_driver(tmp_path: Path) -> None:
     study = make(tmp_path, 50, 50, grace=50)
-    driver = drive(tmp_path)
-    while driver.poll() is None and not any(trial.intermediate_values for trial in study.optuna().trials):
-        time.sleep(0.05)
-    workers = [psutil.Process(int(path.read_text())) for path in study.folder.glob("trials/*/pid")]
-    driver.kill()
-    driver.communicate()
+    with drive(tmp_path) as driver:
+        while driver.poll() is None and not any(trial.intermediate_values for trial in study.optuna().trials):
+            time.sleep(0.05)
+        workers = [psutil.Process(int(path.read_text())) for path in study.folder.glob("trials/*/pid")]
+        driver.kill()
+        driver.communicate()
     assert workers
     _, alive = psutil.wait_procs(workers, timeout=30)  # a busy machine takes its time even to kill
     assert not [worker for worker in alive if worker.status() != psutil.STATUS_ZOMBIE]
@@ -136,6 +137,7 @@ def test_a_ray_that_dies_is_started_again(tmp_path: Path) -> None:
     assert all(len(trial.intermediate_values) == 6 for trial in study.optuna().trials)
 
 
+@pytest.mark.slow
 def test_a_storage_that_fails_ends_the_search_and_not_the_trials(tmp_path: Path) -> None:
     study = make(tmp_path, 5, 5)
 
