@@ -6,10 +6,13 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any
 
+from search_spaces.declared import DeclaredSpace
 from search_spaces.dimensions import Fields, ends
 from search_spaces.families import Members
+from search_spaces.space import SearchSpace
 from trainable.component import validated
 from trainable.config import TrialConfig
+from trainable.teacher import check_teacher
 from trainable.technique_rules import HEAD_ONLY
 
 TECHNIQUES = (*(family for family in HEAD_ONLY if family != "mixing"), "frozen")
@@ -55,6 +58,22 @@ def check_space(
                     "training": {"early_stopping": stop},
                 },
             )
+
+
+def check_teachers(space: SearchSpace, class_names: tuple[str, ...]) -> None:
+    """Refuse, before anything is trained, a teacher that a trial could not learn from.
+
+    Args:
+        space: A Python function's teachers are known only when it names them.
+        class_names: Of the data.
+
+    Raises:
+        TailtuneError: If a teacher cannot be read, or has other classes.
+    """
+    members = space.families["distillation"] if isinstance(space, DeclaredSpace) else {}
+    for fields in members.values():
+        for folder in ends(fields["folder"]) if "folder" in fields else ():
+            check_teacher(folder, class_names)
 
 
 def _extremes(members: Members) -> Iterator[dict[str, Any]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from analysis.errors import TailtuneError
 from search_spaces.recipe_book import load_recipe
 from search_spaces.space import SearchSpace, load_space
+from search_spaces.techniques import check_teachers
 from tailtune.planning import Request, base_config, cache_folder, machine, resources
 from tailtune.progress import Watcher
 from tailtune.search import run_search
@@ -62,6 +63,7 @@ def prepare(request: Request, watcher: Watcher) -> Prepared:
         cache_dir=cache_folder(request.home),
         progress=watcher.decoding,
     )
+    check_teachers(space, dataset.class_names)
     split = make_split(dataset, seed=request.seed, test_fraction=request.test_fraction)
     number = resolved_folds(base.data.folds, dataset, split)
     base = base.model_copy(update={"data": base.data.model_copy(update={"folds": number})})

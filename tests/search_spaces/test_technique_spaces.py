@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from analysis.errors import UsageError
 from search_spaces.space import SearchSpace
-from search_spaces.techniques import TECHNIQUES
+from search_spaces.techniques import TECHNIQUES, check_teachers
 from tests.search_spaces.test_suggestions import suggested
 from trainable.techniques import Stages
 
@@ -56,3 +58,10 @@ def test_what_cannot_work_is_refused_when_the_space_is_read(change: str, message
     with pytest.raises(UsageError) as caught:
         SearchSpace.from_yaml(change)
     assert message in str(caught.value)
+
+
+def test_a_teacher_that_is_not_there_is_refused_before_the_search(tmp_path: Path) -> None:
+    space = SearchSpace.from_yaml(f"distillation: {{choices: [teacher], teacher: {{folder: {tmp_path}}}}}")
+    with pytest.raises(UsageError, match="must be a bundle"):
+        check_teachers(space, ("a", "b"))
+    check_teachers(SearchSpace.from_yaml("loss: focal"), ("a", "b"))
