@@ -23,6 +23,7 @@ __all__ = [
     "doctor",
     "estimate",
     "export",
+    "lr_find",
     "open_study",
     "rank",
     "recipe",
@@ -256,11 +257,67 @@ def recipes() -> list[dict[str, str]]:
     return [_entry(found) for found in list_recipes()]
 
 
-def recipe(name: str) -> dict[str, str]:
-    """Return one recipe: `{"name", "yaml"}`."""
+def recipe(name: str, *, plot_schedule: str | Path | None = None) -> dict[str, str]:
+    """Return one recipe: `{"name", "yaml"}`; draw its learning-rate schedule where a file is given."""
     from search_spaces.recipe_book import load_recipe
 
-    return {"name": name, "yaml": load_recipe(name).to_yaml()}
+    config = load_recipe(name)
+    if plot_schedule is None:
+        return {"name": name, "yaml": config.to_yaml()}
+    from tailtune.schedule_plot import plot_schedule as draw
+
+    draw(config, Path(plot_schedule))
+    return {"name": name, "yaml": config.to_yaml(), "schedule": str(plot_schedule)}
+
+
+def lr_find(
+    config: str | TrialConfig,
+    data: str,
+    *,
+    low: float = 1e-6,
+    high: float = 10.0,
+    steps: int = 100,
+    out: str | Path | None = None,
+    space_out: str | Path | None = None,
+    space: str = "default",
+    image_size: tuple[int, int] | None = None,
+    pretrained: bool | None = None,
+    home: Home = None,
+) -> dict[str, Any]:
+    """Test a range of learning rates; suggest the one at which the loss falls fastest.
+
+    Args:
+        config: As `train` takes it.
+        data: As `search` takes it.
+        low: First rate.
+        high: Last rate.
+        steps: Optimizer steps.
+        out: Folder for the curve as JSON and HTML.
+        space_out: File for a space narrowed to rates about the suggestion.
+        space: The space that it narrows.
+        image_size: Height and width, instead of the configuration's.
+        pretrained: False starts from random weights where the configuration asks for trained ones.
+        home: Decoded images are cached there.
+
+    Returns:
+        See `tailtune.lr_finder.run_lr_find`.
+    """
+    from tailtune.lr_finder import run_lr_find
+    from tailtune.overrides import overridden
+
+    changes = [] if image_size is None else [f"data.image_size=[{image_size[0]}, {image_size[1]}]"]
+    changes += [] if pretrained is None else [f"backbone.pretrained={str(pretrained).lower()}"]
+    return run_lr_find(
+        overridden(configuration(config), changes),
+        data,
+        cache_dir=cache_folder(home_folder(home)),
+        low=low,
+        high=high,
+        steps=steps,
+        out=None if out is None else Path(out),
+        space_out=None if space_out is None else Path(space_out),
+        space=space,
+    )
 
 
 def doctor(*, home: Home = None) -> Diagnosis:

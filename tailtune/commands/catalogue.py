@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from analysis.errors import UsageError
 from tailtune.commands.answer import answer
 from tailtune.commands.options import DEFAULT_HOME, Debug, Home, Json
 
@@ -29,17 +31,28 @@ def spaces(name: Name = None, home: Home = DEFAULT_HOME, json: Json = False, deb
         answer(lambda: api.space(name), as_json=json, show=_print_yaml)
 
 
-def recipes(name: Name = None, home: Home = DEFAULT_HOME, json: Json = False, debug: Debug = False) -> None:
+def recipes(
+    name: Name = None,
+    plot_schedule: Annotated[
+        Path | None,
+        typer.Option("--plot-schedule", metavar="FILE", help="Draw the recipe's learning rates (HTML)."),
+    ] = None,
+    home: Home = DEFAULT_HOME,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
     """List the recipes, or show one.
 
     A recipe is a whole configuration with a name and a source.
     """
     from tailtune import api, tables
 
+    if name is None and plot_schedule is not None:
+        raise UsageError("--plot-schedule draws one recipe's schedule, got no NAME", "see `tailtune recipes`")
     if name is None:
         answer(api.recipes, as_json=json, show=lambda found: tables.catalogue("recipe", found))
     else:
-        answer(lambda: api.recipe(name), as_json=json, show=_print_yaml)
+        answer(lambda: api.recipe(name, plot_schedule=plot_schedule), as_json=json, show=_print_yaml)
 
 
 def doctor(home: Home = DEFAULT_HOME, json: Json = False, debug: Debug = False) -> None:
