@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tailtune.planning import Request, at_least, cache_folder, check_run, check_study_name, home_folder
 
 if TYPE_CHECKING:
+    from analysis.audit import Audit
     from analysis.ranking import Ranking
     from tailtune.doctor import Diagnosis
     from tailtune.progress import Watcher
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "configuration",
     "dashboard",
+    "data",
     "doctor",
     "estimate",
     "export",
@@ -130,6 +132,65 @@ def rank(study: str | Study, *, home: Home = None) -> Ranking:
 
     opened = open_study(study, home) if isinstance(study, str) else study
     return rank_records(opened.records(), study=opened.name)
+
+
+def data(
+    source: str,
+    *,
+    image_size: tuple[int, int] | None = None,
+    seed: int = 0,
+    html: str | Path | None = None,
+    show_augment: str | None = None,
+    sheet: str | Path = "augment.png",
+    home: Home = None,
+    progress: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> Audit:
+    """Look at every image of `source` once, split as a search would split it.
+
+    Args:
+        source: Folder, manifest, `.npz` or built-in name.
+        image_size: Height and width to decode to; the data's own by default.
+        seed: Of the split.
+        html: Where a page for a browser is written.
+        show_augment: A space, recipe, augmentation or mixing whose work is drawn into `sheet`.
+        sheet: A `.png` file.
+        home: Decoded images are cached there.
+        progress: Called with (done, total) while images are decoded.
+        **options: Further fields of `trainable.config.DataConfig`.
+
+    Returns:
+        The findings; `to_json()` is the document of `tailtune data --json`.
+
+    Raises:
+        UsageError: If a name or value breaks a law.
+        TailtuneError: If the data cannot be read, or a file not be written.
+    """
+    from analysis.atomic import write_atomic
+    from trainable.component import validated
+    from trainable.config import DataConfig
+    from trainable.data.audit import audit
+    from trainable.data.load import load_dataset
+    from trainable.data.split import make_split
+
+    config = validated(DataConfig, {"image_size": image_size, "split_seed": seed, **options})
+    dataset = load_dataset(source, data=config, cache_dir=cache_folder(home_folder(home)), progress=progress)
+    split = make_split(
+        dataset,
+        seed=config.split_seed,
+        validation_fraction=config.validation_fraction,
+        test_fraction=config.test_fraction,
+    )
+    if show_augment is not None:
+        from tailtune.contact_sheet import contact_sheet, write_sheet
+
+        write_sheet(contact_sheet(dataset, split, show_augment, config), Path(sheet))
+    found = audit(dataset, split)
+    if html is not None:
+        from tailtune.audit_page import page
+
+        write_atomic(Path(html), page(found, dataset).encode())
+    return found
 
 
 def dashboard(

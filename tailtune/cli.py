@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import typer
 
 from analysis.errors import TailtuneError, UsageError
-from tailtune.commands import catalogue, looking, rates, searching, training
+from tailtune.commands import catalogue, data, looking, rates, searching, training
 from tailtune.commands.answer import to_json
 
 app = typer.Typer(
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group in (searching, looking, training, catalogue, rates):
+for group in (searching, looking, training, catalogue, data, rates):
     group.enrol(app)
 
 # Typer brings its own copy of click since 0.20; the class is found where Typer's own errors inherit it.
