@@ -19,7 +19,7 @@ from search_spaces.families import FAMILIES, RULED, Chooser, Members, combinatio
 from search_spaces.reader import Reader
 from search_spaces.space import PARTS, SearchSpace
 from trainable.augment import AUGMENT
-from trainable.backbones import Backbone, check_backbone, supports_drop_path
+from trainable.backbones import RATES, Backbone, check_backbone, supports
 from trainable.component import Choices, Dimension, Range, Scalar, Suggester, validated
 from trainable.config import TrialConfig
 from trainable.rules import double_corrections
@@ -88,8 +88,9 @@ class DeclaredSpace(SearchSpace):
         names = self.backbones
         name = names[0] if len(names) == 1 else str(trial.suggest_categorical("backbone.name", names))
         fields = {**self.backbone, "name": pin(name)}
-        if isinstance(fields["drop_path_rate"], Range) and not supports_drop_path(name):
-            fields["drop_path_rate"] = pin(0.0)
+        for rate in RATES:
+            if isinstance(fields[rate], Range) and not supports(name, rate):
+                fields[rate] = pin(0.0)
         return Backbone.suggest(trial, "backbone", fields)
 
     def _augment(self, trial: Suggester) -> Iterator[Any]:
@@ -150,8 +151,9 @@ class DeclaredSpace(SearchSpace):
         """Yield each value of `config` with its path and the dimension that must contain it."""
         yield _path("backbone", config.backbone.name), Choices(self.backbones), config.backbone.name
         backbone = dict(self.backbone)
-        if config.backbone.drop_path_rate == 0 and not supports_drop_path(config.backbone.name):
-            backbone["drop_path_rate"] = pin(0.0)
+        for rate in RATES:
+            if getattr(config.backbone, rate) == 0 and not supports(config.backbone.name, rate):
+                backbone[rate] = pin(0.0)
         yield from _facing("backbone", backbone, config.backbone)
         for family, members in self.families.items():
             part = getattr(config, family)

@@ -109,8 +109,12 @@ def check_backbone(config: Backbone) -> None:
         locate_weights(config)
 
 
-def supports_drop_path(name: str) -> bool:
-    """Return whether the model called `name` has stochastic depth; searches ask for its rate only there.
+RATES = ("drop_rate", "drop_path_rate")
+"""Options that not every network has a place for."""
+
+
+def supports(name: str, rate: str) -> bool:
+    """Return whether the network called `name` has a place for one of `RATES`; searches ask for it only there.
 
     Raises:
         UsageError: If the name is unknown.
@@ -118,7 +122,12 @@ def supports_drop_path(name: str) -> bool:
     from trainable.backbones.sources import source_of
 
     config = Backbone(name=name)
-    return source_of(config).accepts(config, "drop_path_rate")
+    return source_of(config).accepts(config, rate)
+
+
+def supports_drop_path(name: str) -> bool:
+    """Return whether the network called `name` has stochastic depth."""
+    return supports(name, "drop_path_rate")
 
 
 def input_statistics(config: Backbone) -> tuple[tuple[float, ...], tuple[float, ...]] | None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from analysis.errors import TailtuneError, UsageError
-from trainable.backbones._base import Backbone
+from trainable.backbones._base import RATES, Backbone
 from trainable.backbones.network_source import NetworkSource
 from trainable.backbones.stems import fit_stem
 from trainable.backbones.timm_source import TimmSource
@@ -70,7 +70,7 @@ def check_options(config: Backbone) -> None:
     """
     source = source_of(config)
     source.check(config)
-    for key in ("drop_rate", "drop_path_rate"):
+    for key in RATES:
         if getattr(config, key) > 0 and not source.accepts(config, key):
             raise UsageError(
                 f"backbone.{key} must be 0 for {config.name}, which has no such option, "
@@ -92,7 +92,7 @@ def build(
     with _quiet():
         state = read_weights(config) if config.trained and load_trained else None
         try:
-            model = _fitted(config, num_classes, image_size, channels, state)
+            model = fitted(config, num_classes, image_size, channels, state)
             _try_one(model, image_size, channels)
         except TailtuneError:
             raise
@@ -101,13 +101,14 @@ def build(
     return model.train()
 
 
-def _fitted(
+def fitted(
     config: Backbone,
     num_classes: int,
     image_size: tuple[int, int],
     channels: int,
     state: dict[str, Tensor] | None,
 ) -> nn.Module:
+    """Return the network with its stem fitted to the images, in training mode, on torch's default device."""
     model = source_of(config).make(config, num_classes, image_size, channels, state)
     fit_stem(model, config.name, config.stem, image_size, config.small_stem_up_to)
     return model
@@ -151,7 +152,7 @@ def smallest_side(config: Backbone, channels: int) -> int | None:
 def _takes(config: Backbone, side: int, channels: int) -> bool:
     try:
         with torch.device("meta"), _quiet():
-            _try_one(_fitted(config, 2, (side, side), channels, None), (side, side), channels)
+            _try_one(fitted(config, 2, (side, side), channels, None), (side, side), channels)
     except (RuntimeError, AssertionError, ValueError, ZeroDivisionError):
         return False
     return True

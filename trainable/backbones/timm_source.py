@@ -12,12 +12,10 @@ from timm.models import get_pretrained_cfg, split_model_name_tag
 from torch import Tensor, nn
 
 from analysis.errors import TailtuneError, unknown_name
-from trainable.backbones._base import Backbone
+from trainable.backbones._base import RATES, Backbone
 from trainable.backbones.networks import ARCHITECTURES
 from trainable.backbones.patches import fitted_grid, resampled
 from trainable.backbones.torchvision_source import NAMES as TORCHVISION_NAMES
-
-RATES = ("drop_rate", "drop_path_rate")
 
 
 class TimmSource:

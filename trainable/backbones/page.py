@@ -1,0 +1,65 @@
+"""The families of networks as a Markdown page: `python -m trainable.backbones.page > docs/backbones.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from trainable.backbones._base import Backbone
+from trainable.backbones.cost import count_flops, count_parameters
+from trainable.backbones.families import FAMILIES, Family
+from trainable.backbones.sources import fitted
+
+SIZES = ((32, 32), (60, 80))
+NUM_CLASSES = 100
+
+HEAD = """# Networks
+
+Written by `python -m trainable.backbones.page > docs/backbones.md`; a test fails when it is stale.
+
+A name is timm's (`resnet18`, with a pretrained tag `convnext_base.fb_in22k`), torchvision's
+(`torchvision:googlenet`) or one of this package (`wideresnet-40-10`; the form of its numbers is checked).
+Every classifier of timm and torchvision works by its name; listed are the families that the sources of this
+project name. Parameters at {num_classes} classes; floating-point operations of one image's forward pass
+(a multiply-add counts as two), with the stem or the patches fitted to the image (`backbone.stem: auto`).
+
+**Small images.** Up to 80 pixels (shorter side) a convolutional network keeps more of the picture: its stem has
+stride 1 up to 32 pixels, stride 2 above, and no pool. A plain transformer (ViT, CaiT) takes the largest patch
+that divides height and width and leaves 64 patches; Swin takes patches of 1 pixel up to 32 and of 2 above, in
+windows of 4 and 5 patches. Only strides, pools and patches change, so trained weights stay (those of patches
+and positions are resampled). VGG has no such stem: its five pools bring 32 pixels to 1.
+
+| family | name | parameters | FLOPs at 32x32 | FLOPs at 60x80 | reference |
+|---|---|---:|---:|---:|---|
+"""
+
+
+def page() -> str:
+    """Return the page."""
+    rows = [row for family in FAMILIES for row in _rows(family)]
+    return HEAD.format(num_classes=NUM_CLASSES) + "\n".join(rows) + "\n"
+
+
+def _rows(family: Family) -> Iterator[str]:
+    for position, name in enumerate(family.names):
+        parameters, flops = cost(name)
+        about = f"{family.reference}{f'; {family.note}' if family.note else ''}" if position == 0 else ""
+        millions = " | ".join(f"{value / 1e6:,.0f} M" for value in flops)
+        first = family.name if position == 0 else ""
+        yield f"| {first} | `{name}` | {parameters / 1e6:,.2f} M | {millions} | {about} |"
+
+
+def cost(name: str) -> tuple[int, list[int]]:
+    """Return the parameters at the first of `SIZES`, and the operations at each; found without memory."""
+    flops, parameters = [], 0
+    for size in SIZES:
+        with torch.device("meta"):
+            model = fitted(Backbone(name=name), NUM_CLASSES, size, 3, None)
+            flops.append(count_flops(model, size, 3))
+        parameters = parameters or count_parameters(model)
+    return parameters, flops
+
+
+if __name__ == "__main__":
+    print(page(), end="")
