@@ -54,10 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     print("\n" + described(scale) + "\n")
     for rows in (SOURCE, AUGMENTATION):
-        print(
-            "\n".join([*heading, *(row(name, *rows[name], found[name]) for name in found if name in rows)])
-            + "\n"
-        )
+        lines = [row(name, *rows[name], found[name]) for name in found if name in rows]
+        if lines:
+            print("\n".join([*heading, *lines]) + "\n")
 
 
 if __name__ == "__main__":

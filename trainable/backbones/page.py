@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import torch
 
@@ -16,7 +16,8 @@ NUM_CLASSES = 100
 
 HEAD = """# Networks
 
-Written by `python -m trainable.backbones.page > docs/backbones.md`; a test fails when it is stale.
+Written by `python -m trainable.backbones.page > docs/backbones.md`; a test fails when a family is missing or
+figures have changed.
 
 A name is timm's (`resnet18`, with a pretrained tag `convnext_base.fb_in22k`), torchvision's
 (`torchvision:googlenet`) or one of this package (`wideresnet-40-10`; the form of its numbers is checked).
@@ -37,17 +38,22 @@ and positions are resampled). VGG has no such stem: its five pools bring 32 pixe
 
 def page() -> str:
     """Return the page."""
-    rows = [row for family in FAMILIES for row in _rows(family)]
-    return HEAD.format(num_classes=NUM_CLASSES) + "\n".join(rows) + "\n"
+    return HEAD.format(num_classes=NUM_CLASSES) + "\n".join(rows_of(FAMILIES)) + "\n"
 
 
-def _rows(family: Family) -> Iterator[str]:
-    for position, name in enumerate(family.names):
-        parameters, flops = cost(name)
-        about = f"{family.reference}{f'; {family.note}' if family.note else ''}" if position == 0 else ""
-        millions = " | ".join(f"{value / 1e6:,.0f} M" for value in flops)
-        first = family.name if position == 0 else ""
-        yield f"| {first} | `{name}` | {parameters / 1e6:,.2f} M | {millions} | {about} |"
+def rows_of(families: Sequence[Family]) -> list[str]:
+    """Return the lines of the table."""
+    return [page_row(family, position) for family in families for position in range(len(family.names))]
+
+
+def page_row(family: Family, position: int) -> str:
+    """Return the line of one member; the first speaks for the family."""
+    name = family.names[position]
+    parameters, flops = cost(name)
+    millions = " | ".join(f"{value / 1e6:,.0f} M" for value in flops)
+    about = f"{family.reference}{f'; {family.note}' if family.note else ''}" if position == 0 else ""
+    first = family.name if position == 0 else ""
+    return f"| {first} | `{name}` | {parameters / 1e6:,.2f} M | {millions} | {about} |"
 
 
 def cost(name: str) -> tuple[int, list[int]]:
