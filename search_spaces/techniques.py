@@ -15,7 +15,9 @@ from trainable.config import TrialConfig
 from trainable.teacher import check_teacher
 from trainable.technique_rules import HEAD_ONLY
 
-TECHNIQUES = (*(family for family in HEAD_ONLY if family != "mixing"), "frozen")
+COMPANIONS = ("mixing", "tta")
+"""Families that are no techniques, but exclude one."""
+TECHNIQUES = (*(family for family in HEAD_ONLY if family not in COMPANIONS), "frozen")
 MANY_EPOCHS = 1000
 """The run decides the epochs; here only what is wrong whatever they are counts."""
 
@@ -44,10 +46,9 @@ def check_space(
     sources = list(product(backbones, ends(backbone["pretrained"]), ends(backbone["weights"])))
     stops = ends(training["early_stopping"])
     ops = list(_extremes(augment))
-    for members in product(*(_extremes(families[family]) for family in (*TECHNIQUES, "mixing"))):
-        techniques = dict(zip((*TECHNIQUES, "mixing"), members, strict=True))
+    for members in product(*(_extremes(families[family]) for family in (*TECHNIQUES, *COMPANIONS))):
+        techniques = dict(zip((*TECHNIQUES, *COMPANIONS), members, strict=True))
         for (name, pretrained, weights), stop in product(sources, stops):
-            # A loss that takes mixed targets: which losses do not is looked at elsewhere.
             validated(
                 TrialConfig,
                 {

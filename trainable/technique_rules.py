@@ -19,6 +19,7 @@ HEAD_ONLY = (
     "contrastive",
     "classifier_retraining",
     "mixing",
+    "tta",
 )
 """What has nothing to work on where only a head is trained on stored features."""
 

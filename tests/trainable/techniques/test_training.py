@@ -202,6 +202,7 @@ def test_a_teacher_of_other_classes_is_refused(digits: ImageDataset, split: Spli
         ({"deep_supervision": {"name": "stages", "auxiliary": 5}}, "4 in test_efficientnet, got 5"),
         ({"frozen": "features", "mixing": "mixup"}, "train only a head, got mixing"),
         ({"frozen": "features", "augment": ["flip"]}, "flip with 0 views"),
+        ({"frozen": "features", "tta": "flips"}, "train only a head, got tta"),
         ({"frozen": "features"}, "trained weights, got a random test_efficientnet"),
         ({"deep_supervision": "stagse"}, "did you mean 'stages'"),
     ],
