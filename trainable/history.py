@@ -93,8 +93,6 @@ class History:
         self.diverged: str | None = None
         self.cost = Cost(parameters=state.parameters, flops=state.flops)
         self.meter = Meter(state.device)
-        if record is not None:
-            record.write_bytes(PREPROCESSING, state.preprocessing.to_json(), attempt)
         if record is not None and saved is not None:
             self._resume(record, saved)
 
@@ -266,6 +264,8 @@ class History:
             record.write_predictions(self.predictions, self.attempt)
         if best:
             save_weights(record, model, self.attempt)
+            # Each fold normalises by its own training images: what stands beside the weights is their fold's.
+            record.write_bytes(PREPROCESSING, self.state.preprocessing.to_json(), self.attempt)
         record.write_confusion(self.num_epochs, confusion, self.attempt)
         saved: dict[str, Any] = {
             "state": self.state.state_dict(),

@@ -16,8 +16,11 @@ from analysis.errors import UsageError
 from analysis.records import RecordFolder
 from tests.trainable.test_loop import small
 from tests.trainable.test_resume import untimed
+from trainable.bundle import Preprocessing
 from trainable.config import TrialConfig
 from trainable.data.dataset import ImageDataset, Split
+from trainable.data.normalisation import channel_statistics
+from trainable.folds import make_folds
 from trainable.loop import EpochReport, fit
 
 EPOCHS = 2
@@ -65,6 +68,10 @@ def test_out_of_fold_predictions_are_stored_and_give_the_trials_value(
     assert summary.best_epoch == stored.epoch == best.epoch
     assert summary.train_class_counts is not None
     assert sum(summary.train_class_counts) == pytest.approx(len(pool) * 2 / 3, abs=5)
+    config = folded()
+    fold = make_folds(digits, split, 3, config.data.split_seed)[best.fold - 1]
+    mean = channel_statistics(digits, fold.train).mean
+    assert Preprocessing.read(tmp_path).mean == pytest.approx(mean), "the kept weights' own normalisation"
 
 
 @pytest.mark.parametrize(("stop", "select"), [(2, "best"), (3, "last")], ids=["between folds", "within one"])
