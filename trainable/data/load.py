@@ -18,6 +18,7 @@ from trainable.data.cache import FORMAT, Rows, allocate, fingerprint, open_or_fi
 from trainable.data.dataset import ImageDataset
 from trainable.data.decode import fit
 from trainable.data.folder import list_folder
+from trainable.data.hugging_face import is_hugging_face, list_hugging_face
 from trainable.data.listing import Listing, check_classes
 from trainable.data.long_tail import cut_long_tail
 from trainable.data.manifest import list_manifest
@@ -72,6 +73,8 @@ def find_listing(source: str, *, cache_dir: Path, allow_outside: bool = False) -
     if found is not None:
         return found
     path = Path(source).expanduser()
+    if path.is_dir() and is_hugging_face(path):
+        return list_hugging_face(path, source, cache_dir)
     if path.is_dir():
         return list_folder(path, source)
     ending = path.suffix.lower()

@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+
+from analysis.errors import TailtuneError
+from tests.trainable.data.images import class_folders, grey
+from trainable.config import DataConfig
+from trainable.data.load import load_dataset
+
+datasets = pytest.importorskip("datasets")
+
+
+def rows(count, seed=0, **columns):
+    return datasets.Dataset.from_dict(
+        {"image": [grey(seed + i) for i in range(count)], "label": [i % 2 for i in range(count)], **columns},
+        features=datasets.Features(
+            {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
+            | {name: datasets.Value("string") for name in columns}
+        ),
+    )
+
+
+def loaded(root, tmp_path):
+    return load_dataset(str(root), data=DataConfig(), cache_dir=tmp_path / "cache")
+
+
+def test_a_saved_set_keeps_pixels_names_groups(tmp_path):
+    rows(6, group=list("aabbcc")).save_to_disk(tmp_path / "saved")
+    found = loaded(tmp_path / "saved", tmp_path)
+    assert found.class_names == ("cat", "dog")
+    assert found.labels.tolist() == [0, 1, 0, 1, 0, 1]
+    assert not found.given_split.any()
+    assert found.groups is not None
+    for i in range(6):
+        np.testing.assert_array_equal(found.images[i, :, :, 0], np.asarray(grey(i)))
+
+
+def test_saved_parts_are_kept(tmp_path):
+    datasets.DatasetDict(train=rows(4), test=rows(2, seed=9)).save_to_disk(tmp_path / "saved")
+    found = loaded(tmp_path / "saved", tmp_path)
+    assert found.given_split.tolist() == [1, 1, 1, 1, 3, 3]
+
+
+def test_a_missing_column_is_named(tmp_path):
+    rows(4).rename_column("label", "fine_label").save_to_disk(tmp_path / "saved")
+    with pytest.raises(TailtuneError, match="label is missing \\(found: image, fine_label\\)"):
+        loaded(tmp_path / "saved", tmp_path)
+
+
+def test_an_image_folder_without_metadata_is_a_folder(tmp_path):
+    found = loaded(class_folders(tmp_path / "data", {"a": 2, "b": 2}), tmp_path)
+    assert found.paths[0] == "a/000.png"
