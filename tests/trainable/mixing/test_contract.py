@@ -59,7 +59,8 @@ def test_only_the_generator_decides(name, fields):
     first = mixed(config, 3)
     torch.manual_seed(99)
     second = mixed(config, 3)
-    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert first.views is None
+    assert all(torch.equal(a, b) for a, b in zip(first[:4], second[:4], strict=True))
     torch.random.set_rng_state(state)
     mixed(config, 4)
     assert torch.equal(state, torch.random.get_rng_state())
