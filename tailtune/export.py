@@ -29,6 +29,8 @@ from trainable.loop import fit
 FORMAT = 1
 RECORD = "record"
 """Folder inside `tailtune train --out` that holds the record, from which an interrupted run goes on."""
+ORIGIN = "origin.json"
+"""File in that folder that says which images it was begun with."""
 
 
 def export_study(study: Study, trial: int | None, out: Path) -> dict[str, Any]:
@@ -100,12 +102,17 @@ def train_config(
     if record.config_yaml != text:
         _refuse_if_used(out)
     dataset = load_dataset(data, data=config.data, cache_dir=cache_dir)
+    origin = {"study": None, "trial": None, "data": data, "data_fingerprint": dataset.fingerprint}
+    begun = _json(origin | {"data": None})  # the same images may be named in another way
+    if record.config_yaml is not None and _read(record.path / ORIGIN) != begun:
+        _refuse_if_used(out)
     split = make_split(
         dataset,
         seed=config.data.split_seed,
         validation_fraction=config.data.validation_fraction,
         test_fraction=config.data.test_fraction,
     )
+    record.write_bytes(ORIGIN, begun)
     record.write_config(text)
     for report in fit(config, dataset, split, record=record, cache_dir=cache_dir):
         if on_epoch is not None:
@@ -114,7 +121,6 @@ def train_config(
             raise TailtuneError(
                 f"the trial diverged in epoch {report.epoch}: {report.diverged}", "lower optimizer.lr"
             )
-    origin = {"study": None, "trial": None, "data": data, "data_fingerprint": dataset.fingerprint}
     return write_bundle(record, config, out, origin)
 
 
@@ -195,6 +201,10 @@ def _metrics(record: RecordFolder) -> dict[str, Any]:
 def _scored(targets: Any, classes: Any, num_classes: int, name: str) -> dict[str, Any]:
     found = interval_of(targets, classes, num_classes, metric=name)
     return {"value": found.value, "interval": [found.low, found.high], "confidence": found.confidence}
+
+
+def _read(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
 
 
 def _refuse_if_used(out: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -82,7 +83,8 @@ class Request:
         if self.study is not None:
             return self.study
         parts = (Path(self.data).stem or Path(self.data).absolute().name, Path(self.space.split(":")[-1]).stem)
-        return "-".join(re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-.") or "study" for part in parts)
+        plain = (re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-.") or "study" for part in parts)
+        return "-".join(part[:45] for part in plain)
 
     @property
     def mirrorings(self) -> str:
@@ -109,7 +111,9 @@ def at_least(option: str, value: float, least: float) -> None:
         UsageError: In the words of the command line.
     """
     if value < least:
-        raise UsageError(f"--{option} must be at least {least:g}, got {value:g}")
+        raise UsageError(
+            f"--{option} must be at least {least:g}, got {value:g}", f"give --{option} {least:g} or more"
+        )
 
 
 def check_run(time_budget: float | None, concurrent: int | None, address: str | None) -> None:
@@ -118,7 +122,7 @@ def check_run(time_budget: float | None, concurrent: int | None, address: str | 
     Raises:
         UsageError: If a value breaks its law, or the address is one of Ray Client.
     """
-    if time_budget is not None and time_budget <= 0:
+    if time_budget is not None and not 0 < time_budget < math.inf:
         raise UsageError(f"--time-budget must be above zero, got {time_budget:g} s")
     if concurrent is not None:
         at_least("concurrent", concurrent, 1)
@@ -136,9 +140,9 @@ def check_resources(cpus: float | None, gpus: float | None) -> None:
     Raises:
         UsageError: If a share is not above zero, or a number of GPUs above 1 is not whole.
     """
-    if cpus is not None and cpus <= 0:
+    if cpus is not None and not 0 < cpus < math.inf:
         raise UsageError(f"--cpus-per-trial must be above 0, got {cpus:g}")
-    if gpus is not None and (gpus < 0 or (gpus > 1 and gpus != int(gpus))):
+    if gpus is not None and (not 0 <= gpus < math.inf or (gpus > 1 and gpus != int(gpus))):
         raise UsageError(f"--gpus-per-trial must lie in [0, 1] or be a whole number, got {gpus:g}")
 
 
@@ -148,9 +152,9 @@ def check_study_name(name: str) -> None:
     Raises:
         UsageError: If it is empty, hidden, or leads elsewhere.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}", name):
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         raise UsageError(
-            f"a study's name has letters, digits and _.+- and starts with a letter or digit, got '{name}'",
+            f"a study's name has letters, digits and _.- and starts with a letter or digit, got '{name}'",
             "the folder that holds it is chosen with --home",
         )
 

@@ -81,6 +81,25 @@ def _knock(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10.0).close()
 
 
+def require_room(cpus: float, gpus: float) -> None:
+    """Refuse trials that fit on no node of the connected cluster: they would wait for ever.
+
+    Raises:
+        TailtuneError: With what the largest nodes have.
+    """
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if any(node.get("CPU", 0.0) >= cpus and node.get("GPU", 0.0) >= gpus for node in nodes):
+        return
+    most = max((node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes)
+    raise TailtuneError(
+        f"a trial must fit on one node, but it asks for {cpus:g} CPUs and {gpus:g} GPUs "
+        f"and the largest has {most[0]:g} and {most[1]:g}",
+        "ask for less with --cpus-per-trial and --gpus-per-trial in a new study, or run it on a larger machine",
+    )
+
+
 def clear_leftovers(folder: Path) -> None:
     """Remove what Ray has left of the study in `folder`.
 

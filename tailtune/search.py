@@ -11,7 +11,7 @@ from analysis.errors import TailtuneError
 from tailtune.brake import Brake
 from tailtune.exchange import Observer, Space
 from tailtune.optuna_bridge import Ledger
-from tailtune.ray_runtime import connected_ray
+from tailtune.ray_runtime import connected_ray, require_room
 from tailtune.study import Study
 
 RESTARTS_WITHOUT_PROGRESS = 3
@@ -119,6 +119,7 @@ def _tune(
     from tailtune.tune_bridge import BrakeStopper, Halted, LedgerScheduler, LedgerSearcher, Watch
 
     resources = study.spec.resources
+    require_room(resources.cpus_per_trial, resources.gpus_per_trial)
     scheduler = LedgerScheduler(ledger, brake)
     arguments = dict(shared())
     with_data = tune.with_parameters(trainable, **arguments) if arguments else trainable

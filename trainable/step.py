@@ -95,10 +95,11 @@ class Stepper:
         return StepResult(total, torch.cat(per_image))
 
     def _micro_batches(self, batch: Mixed) -> Iterator[Mixed]:
-        """Yield the batch in `accumulate` parts."""
+        """Yield the batch in `accumulate` parts, or fewer: batch norm has no variance on a single image."""
         *fields, views = batch
-        parts = zip(*(field.chunk(self.accumulate) for field in fields), strict=True)
-        further = repeat(None) if views is None else iter(views.chunk(self.accumulate))
+        count = max(1, min(self.accumulate, len(batch.targets) // 2))
+        parts = zip(*(field.tensor_split(count) for field in fields), strict=True)
+        further = repeat(None) if views is None else iter(views.tensor_split(count))
         for part in parts:
             yield Mixed(*part)._replace(views=next(further))
 

@@ -67,7 +67,7 @@ class ImageTrainable(tune.Trainable):  # type: ignore[misc]
         """
         die_with_parent()
         self._fresh = True
-        torch.set_num_threads(threads)
+        self._threads = threads
         self._dataset, self._split, self._cache_dir = data.get(), data.split, cache_dir
         self._begin(config)
 
@@ -93,6 +93,7 @@ class ImageTrainable(tune.Trainable):  # type: ignore[misc]
     def _begin(self, config: dict[str, Any]) -> None:
         record = RecordFolder(config["record"])
         record.claim(config["attempt"])
+        torch.set_num_threads(self._threads)  # the former trial may have wanted another number
         self._fresh = True
         self._reports: Iterator[EpochReport] = fit(
             TrialConfig.model_validate_json(config["config"]),

@@ -140,3 +140,30 @@ def test_preprocessing_survives_its_file(bundle: Path) -> None:
     read = Preprocessing.read(bundle)
     assert read == Preprocessing(**{f: getattr(read, f) for f in read.__dataclass_fields__})
     assert read.image_size == (8, 8)
+
+
+def test_train_does_not_take_one_run_for_another_on_other_images(tmp_path: Path, cache: Path) -> None:
+    """The same configuration and folder, other images: not resumed, and nobody's model is passed off."""
+    rng = np.random.default_rng(0)
+    for source in "ab":
+        arrays = {
+            f"{part}_{what}": value
+            for part, count in (("train", 24), ("val", 12))
+            for what, value in (
+                ("images", rng.integers(0, 256, (count, 8, 8), dtype=np.uint8)),
+                ("labels", np.arange(count)[:, None] % 3),
+            )
+        }
+        np.savez(
+            tmp_path / f"{source}.npz",
+            **arrays,
+            test_images=arrays["val_images"],
+            test_labels=arrays["val_labels"],
+        )
+    config, out = small(epochs=1), tmp_path / "out"
+    train_config(config, str(tmp_path / "a.npz"), out, cache_dir=cache)
+    before = (out / "bundle.json").read_bytes()
+    with pytest.raises(UsageError, match="new or empty folder"):
+        train_config(config, str(tmp_path / "b.npz"), out, cache_dir=cache)
+    assert (out / "bundle.json").read_bytes() == before
+    train_config(config, str(tmp_path / "a.npz"), out, cache_dir=cache)

@@ -87,7 +87,10 @@ def survey(
                 continue
     if image_size is None:
         if not sizes:
-            raise TailtuneError(f"images must be readable, but none of {len(tried)} that were tried is")
+            raise TailtuneError(
+                f"images must be readable, but none of {len(tried)} tried is, not {root / tried[0]} either",
+                "open one in a viewer: they may be truncated, or no images",
+            )
         heights, widths = zip(*sizes, strict=True)
         image_size = max(4, round(statistics.median(heights))), max(4, round(statistics.median(widths)))
     return Geometry(image_size, resize, 1 if grey else 3)
