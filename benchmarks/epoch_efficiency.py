@@ -1,0 +1,111 @@
+"""P1: a training epoch with everything on, against the same network's bare step on one resident batch.
+
+    python -m benchmarks.epoch_efficiency [--rounds 5] [--images 512]
+
+Both sides alternate within a round: same network, number format, optimizer and batch size. The epoch gathers,
+augments (flip, crop, rotation, brightness, erasing), mixes, steps, averages weights and counts losses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from trainable.config import TrialConfig
+from trainable.data.dataset import ImageDataset, Split
+from trainable.state import TrialState
+
+NETWORKS = ("resnet10t", "mobilenetv3_small_050", "convnext_atto")
+SIZES = ((32, 32), (60, 80))
+BATCH, CLASSES = 128, 100
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """Images a second of the epoch over those of the bare step, for each round."""
+
+    network: str
+    size: tuple[int, int]
+    precision: str
+    ratios: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """Of the rounds."""
+        return statistics.median(self.ratios)
+
+
+def random_images(count: int, size: tuple[int, int]) -> tuple[ImageDataset, Split]:
+    """Return `count` images of noise to train on: what they show does not change what they cost."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count + BATCH, *size, 3), dtype=np.uint8)
+    labels = np.arange(count + BATCH) % CLASSES
+    names = tuple(str(label) for label in range(CLASSES))
+    dataset = ImageDataset(images, labels, names, "noise", "noise", np.zeros(len(labels), dtype=np.int8))
+    return dataset, Split(np.arange(count), np.arange(count, count + BATCH), np.arange(0))
+
+
+def measure(network: str, size: tuple[int, int], rounds: int, count: int) -> Efficiency:
+    """Return the efficiency of one network at one size."""
+    config = TrialConfig.model_validate(
+        {
+            "epochs": rounds + 1,
+            "batch_size": BATCH,
+            "backbone": {"name": network, "small_stem_up_to": 32},
+            "augment": [{"name": n} for n in ("flip", "crop", "rotation", "brightness", "erasing")],
+            "mixing": "mixup",
+            "averaging": "ema",
+        }
+    )
+    dataset, split = random_images(count, size)
+    trial = TrialState(config, dataset, split, torch.device("cpu"))
+    images = torch.randn(BATCH, 3, *size).contiguous(memory_format=trial.precision.memory_format)
+    targets = torch.arange(BATCH) % CLASSES
+
+    def epoch(number: int) -> float:
+        losses, positions = trial.loss_meter(), trial.begin_epoch(number)
+        start = time.perf_counter()
+        for step, batch in enumerate(trial.batches.train(positions, number)):
+            trial.set_lr(number, step)
+            losses.add(trial.stepper(batch.mixed), batch.positions)
+            trial.averager.after_step()
+        losses.mean()
+        return len(positions) / (time.perf_counter() - start)
+
+    def bare() -> float:
+        trial.model.train()
+        start = time.perf_counter()
+        for _ in range(count // BATCH):
+            trial.optimizer.zero_grad(set_to_none=True)
+            with trial.precision.autocast(trial.device):
+                logits = trial.model(images)
+            functional.cross_entropy(logits.float(), targets).backward()
+            trial.optimizer.step()
+        return count // BATCH * BATCH / (time.perf_counter() - start)
+
+    epoch(0), bare()
+    ratios = tuple(epoch(number + 1) / bare() for number in range(rounds))
+    return Efficiency(network, size, trial.precision.name, ratios)
+
+
+def main() -> None:
+    """Print one line a network and size, with every round."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=512)
+    given = parser.parse_args()
+    for network in NETWORKS:
+        for size in SIZES:
+            found = measure(network, size, given.rounds, given.images)
+            every = ", ".join(f"{ratio:.2f}" for ratio in found.ratios)
+            print(f"{network} {size[0]}x{size[1]} {found.precision}: {found.median:.2f} ({every})", flush=True)
+
+
+if __name__ == "__main__":
+    main()
