@@ -34,9 +34,8 @@ def main() -> None:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     )
-    print(
-        f"{datetime.date.today()}, {os.cpu_count()} CPU cores, {platform.machine()}, torch {torch.__version__}, "
-    )
+    cores, kind = os.cpu_count(), platform.machine()
+    print(f"{datetime.date.today()}, {cores} CPU cores, {kind}, torch {torch.__version__},")
     print(f"commit {commit.stdout.strip() or 'unknown'}, `python -m benchmarks --rounds {given.rounds}`\n")
     print("| id | what | goal | measured | passes |\n|---|---|---|---|---|")
     medians = []
