@@ -9,13 +9,14 @@ from pathlib import Path
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from analysis.errors import TailtuneError, UsageError
 
 ENVIRONMENT = "TAILTUNE_STORAGE"
 _JOURNAL = "journal:"
+_SECRETS = {"password", "passwd", "pwd", "passphrase", "sslpassword"}
 
 
 def open_storage(folder: Path, storage: str | None) -> BaseStorage:
@@ -37,7 +38,7 @@ def open_storage(folder: Path, storage: str | None) -> BaseStorage:
         sqlite = make_url(url).get_backend_name() == "sqlite"
         # One writer, but dashboards and `status` read beside it.
         return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}} if sqlite else None)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise UsageError(
             f"--storage must be a database URL or journal:PATH, got '{masked(storage or '')}'",
             "for example postgresql+psycopg://user@host/database, or journal:study.log",
@@ -61,11 +62,15 @@ def storage_error(url: str, error: BaseException) -> TailtuneError:
 
 
 def masked(storage: str) -> str:
-    """Return `storage` with its password hidden, as messages and logs may show it."""
+    """Return `storage` with its passwords hidden, as messages and logs may show it."""
+    if storage.startswith(_JOURNAL):
+        return storage
     try:
-        return make_url(storage).render_as_string(hide_password=True)
-    except ArgumentError:
-        return storage.split("@")[-1]
+        url = make_url(storage)
+    except (ArgumentError, ValueError):  # a password may stand anywhere in what is no URL
+        scheme = storage.partition(":")[0]
+        return "..." if "@" in scheme else scheme
+    return url.update_query_dict(dict.fromkeys(_secret_keys(url), "***")).render_as_string(hide_password=True)
 
 
 def without_password(storage: str) -> str:
@@ -73,9 +78,16 @@ def without_password(storage: str) -> str:
     if storage.startswith(_JOURNAL):
         return storage
     try:
-        return make_url(storage)._replace(password=None).render_as_string(hide_password=False)
-    except ArgumentError:
-        return storage
+        url = make_url(storage)
+    except (ArgumentError, ValueError):
+        return masked(storage)
+    url = url.difference_update_query(_secret_keys(url))
+    return url._replace(password=None).render_as_string(hide_password=False)
+
+
+def _secret_keys(url: URL) -> list[str]:
+    """Return the keys of the URL's query whose values are passwords: drivers take them there, too."""
+    return [key for key in url.query if key.lower() in _SECRETS]
 
 
 def given_storage(stored: str | None) -> str | None:

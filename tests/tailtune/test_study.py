@@ -15,7 +15,7 @@ from analysis.errors import TailtuneError, UsageError
 from tailtune.brake import STOP_FILE, Brake
 from tailtune.lock import StudyLock, driver_of
 from tailtune.retention import Retention
-from tailtune.storage import masked, open_storage, without_password
+from tailtune.storage import masked, open_storage, storage_error, without_password
 from tailtune.study import Study
 from tailtune.study_spec import RetentionSpec, StudySpec
 from tests.tailtune.test_optuna_bridge import run, run_all
@@ -172,6 +172,26 @@ def test_passwords_are_in_no_file_and_no_message() -> None:
     url = "postgresql+psycopg://user:secret@host/db"
     assert "secret" not in masked(url)
     assert without_password(url) == "postgresql+psycopg://user@host/db"
+
+
+@pytest.mark.parametrize("key", ["password", "passwd", "sslpassword", "PASSWORD"])
+def test_passwords_in_a_query_are_in_no_file_and_no_message(key: str) -> None:
+    url = f"postgresql+psycopg://host/db?user=me&{key}=s3cret&connect_timeout=5"
+    for shown in (masked(url), without_password(url)):
+        assert "s3cret" not in shown
+        assert "user=me" in shown
+        assert "connect_timeout=5" in shown
+    assert "s3cret" not in str(storage_error(url, RuntimeError("no such host")))
+
+
+@pytest.mark.parametrize(
+    "url", ["postgres//me:s3cret/db", "s3cret@host", "postgresql://me:s3cret@host:port/db"]
+)
+def test_what_is_no_url_is_not_shown_and_not_stored(tmp_path: Path, url: str) -> None:
+    assert "s3cret" not in without_password(url)
+    with pytest.raises(UsageError, match="must be a database URL") as refused:
+        open_storage(tmp_path, url)
+    assert "s3cret" not in str(refused.value)
 
 
 def test_a_name_taken_in_a_shared_database_is_refused(tmp_path: Path) -> None:
