@@ -30,12 +30,12 @@ class LossContext:
     num_epochs: int
 
 
-class LossFunction(nn.Module):
+class LossFunction(nn.Module, ABC):
     """A loss at work: values per image, then one number for the batch."""
 
+    @abstractmethod
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of each image, `(B,)` float32, from logits `(B, C)` and targets `(B,)` int64."""
-        raise NotImplementedError
 
     def reduce(self, per_image: Tensor) -> Tensor:
         """Return the batch's loss, a scalar, from the (weighted, mixed) losses `(B,)`; the mean by default."""
