@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import gc
 import logging
 import math
 import os
@@ -9,15 +12,22 @@ import secrets
 import shutil
 import socket
 import tempfile
+import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from analysis.atomic import write_atomic
+import psutil
+
 from analysis.errors import TailtuneError, UsageError
 
-_PREFIX = "tailtune-"
-_TRACE = "ray-temp"
+_PREFIX = "tailtune-ray-"
+_HELD = "held"
+_YOUNG_SECONDS = 60.0
+_LONGEST_ROOT = 107 - len(
+    "/tailtune-ray-12345678/session_2026-11-22_22-15-29_820616_1234567/sockets/plasma_store"
+)
 _STARTS = 3
 _QUIET = {"log_to_driver": False, "logging_level": "critical"}
 _ENVIRONMENT = {
@@ -40,11 +50,11 @@ def connected_ray(folder: Path, cpus: float, address: str | None = None) -> Iter
 
     A Ray that this process is already connected to is used and left alone. Otherwise `address` names a
     cluster, and without one a local Ray is started. Its sockets live in the system's temporary folder (a
-    Unix socket's path has at most 107 bytes, and many network disks have no sockets), and what a killed
-    driver of the same study left there goes first.
+    Unix socket's path has at most 107 bytes, and many network disks have no sockets), and what killed
+    drivers left there goes first.
 
     Args:
-        folder: The study's; remembers where the temporary folder is.
+        folder: The study's; Tune's own state is in its `ray` while this lasts.
         cpus: Logical CPUs that the trials will ask for at the same time, for a local Ray.
         address: `auto`, or `HOST:PORT` of a cluster.
 
@@ -65,13 +75,15 @@ def connected_ray(folder: Path, cpus: float, address: str | None = None) -> Iter
     if ray.is_initialized():
         yield False
         return
-    clear_leftovers(folder)
-    _connect(folder, cpus, address)
-    try:
-        yield True
-    finally:
-        ray.shutdown()
-        clear_leftovers(folder)
+    shutil.rmtree(folder / "ray", ignore_errors=True)
+    clear_leftovers()
+    with contextlib.ExitStack() as held:
+        _connect(held, cpus, address)
+        try:
+            yield True
+        finally:
+            ray.shutdown()
+            shutil.rmtree(folder / "ray", ignore_errors=True)
 
 
 def _knock(address: str) -> None:
@@ -100,31 +112,49 @@ def require_room(cpus: float, gpus: float) -> None:
     )
 
 
-def clear_leftovers(folder: Path) -> None:
-    """Remove what Ray has left of the study in `folder`.
-
-    Some of a killed driver's Ray processes live on for seconds and write; what could not be removed for
-    them stays listed, and goes at the next start or end.
-    """
-    trace = folder / _TRACE
-    left = [Path(line) for line in trace.read_text(encoding="utf-8").splitlines()] if trace.exists() else []
-    for scratch in left:
-        if scratch.name.startswith(_PREFIX):
-            shutil.rmtree(scratch, ignore_errors=True)
-    shutil.rmtree(folder / "ray", ignore_errors=True)
-    remaining = [str(scratch) for scratch in left if scratch.exists()]
-    if remaining:
-        write_atomic(trace, "\n".join(remaining).encode())
-    else:
-        trace.unlink(missing_ok=True)
+def clear_leftovers() -> None:
+    """Remove the temporary folders that killed drivers left: those that no living one holds."""
+    for scratch in _short_root().glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if _abandoned(scratch):
+                shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _connect(folder: Path, cpus: float, address: str | None) -> None:
-    """Connect to `address`, or start a local Ray."""
+def _short_root() -> Path:
+    """Return the temporary folder, or /tmp where that is too long: a socket's path has at most 107 bytes."""
+    root = tempfile.gettempdir()
+    return Path(root if len(root.encode()) <= _LONGEST_ROOT or not os.access("/tmp", os.W_OK) else "/tmp")
+
+
+def _abandoned(scratch: Path) -> bool:
+    if not (scratch / _HELD).exists():  # its driver is about to hold it, or was killed before it could
+        return time.time() - scratch.stat().st_mtime > _YOUNG_SECONDS
+    with (scratch / _HELD).open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """Have a temporary folder that is known to be in use for as long as this process lives."""
+    scratch = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_short_root()))
+    try:
+        with (scratch / _HELD).open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _connect(held: contextlib.ExitStack, cpus: float, address: str | None) -> None:
+    """Connect to `address`, or start a local Ray whose temporary folder goes when `held` closes."""
     import ray
 
     if address is None:
-        _start(folder, cpus)
+        _start(held, cpus)
         return
     try:
         _knock(address)
@@ -136,33 +166,43 @@ def _connect(folder: Path, cpus: float, address: str | None) -> None:
         ) from None
 
 
-def _start(folder: Path, cpus: float) -> None:
+def _start(held: contextlib.ExitStack, cpus: float) -> None:
     """Start a local Ray; again where it fails, since it gives itself 30 seconds however busy the machine is."""
     import ray
 
     # Ray turns token authentication on by itself; a token of our own keeps it from writing one to ~/.ray.
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    for attempt in range(1, _STARTS + 1):
-        scratch = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        with (folder / _TRACE).open("a", encoding="utf-8") as trace:
-            trace.write(f"{scratch}\n")
-        try:
-            ray.init(
-                address="local",
-                num_cpus=max(os.cpu_count() or 1, math.ceil(cpus)),
-                include_dashboard=False,
-                _temp_dir=str(scratch),
-                **_QUIET,
-            )
-        except Exception as error:
-            ray.shutdown()
-            clear_leftovers(folder)
-            if attempt == _STARTS:
-                raise TailtuneError(
-                    f"Ray did not start on this machine: {_line(error)}", "run `tailtune doctor`"
-                ) from error
-        else:
-            return
+    reason = ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # it forgets those of a failed start without waiting
+        for _ in range(_STARTS):
+            scratch = held.enter_context(_scratch())
+            try:
+                ray.init(
+                    address="local",
+                    num_cpus=max(os.cpu_count() or 1, math.ceil(cpus)),
+                    include_dashboard=False,
+                    _temp_dir=str(scratch),
+                    **_QUIET,
+                )
+            except Exception as error:
+                reason = _line(error)
+            else:
+                return
+            _end_half_started(scratch)
+    raise TailtuneError(f"Ray did not start on this machine: {reason}", "run `tailtune doctor`")
+
+
+def _end_half_started(scratch: Path) -> None:
+    """End the processes of a Ray that did not come up; its own shutdown knows nothing of them."""
+    import ray
+
+    ray.shutdown()
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if any(str(scratch) in word for word in child.cmdline()):
+                child.kill()
+    gc.collect()
 
 
 def _line(error: Exception) -> str:

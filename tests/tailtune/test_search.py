@@ -1,6 +1,10 @@
 """Real searches on a Ray of their own: every way for a trial to end, and every way for a search to stop."""
 
+import os
 import signal
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +18,7 @@ from ray.exceptions import RayActorError
 from analysis.errors import TailtuneError, UsageError
 from analysis.records import TrialState
 from tailtune.exchange import Observer
-from tailtune.ray_runtime import connected_ray
+from tailtune.ray_runtime import _scratch, clear_leftovers, connected_ray
 from tailtune.search import Outcome, run_search
 from tailtune.tune_bridge import epoch_result, reason_of
 from tests.tailtune.test_chaos import drive
@@ -163,6 +167,27 @@ def test_addresses_that_cannot_work(tmp_path: Path) -> None:
         connected_ray(study.folder, 1, "127.0.0.1:1"),
     ):
         pass
+
+
+def test_what_a_killed_driver_left_goes_and_what_a_living_one_has_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root = Path(tempfile.mkdtemp(prefix="t"))
+    monkeypatch.setattr(tempfile, "tempdir", str(root))
+    killed = (
+        "import os; from tailtune.ray_runtime import _scratch\n"
+        "with _scratch() as scratch: print(scratch, flush=True); os.kill(os.getpid(), 9)"
+    )
+    environment = os.environ | {"TMPDIR": str(root)}
+    ran = subprocess.run([sys.executable, "-c", killed], capture_output=True, text=True, env=environment)
+    left = Path(ran.stdout.strip())
+    assert left.parent == root
+    with _scratch() as mine:
+        clear_leftovers()
+        assert not left.exists()
+        assert mine.exists()
+    assert not mine.exists()
+    root.rmdir()
 
 
 def test_an_exception_is_one_line() -> None:
