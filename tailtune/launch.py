@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import platform
 from dataclasses import dataclass
@@ -75,24 +74,9 @@ def launch(request: Request, watcher: Watcher) -> Study:
     """Make or open the study that `request` describes, and run it."""
     with watcher:
         prepared = prepare(request, watcher)
-        study = _create(request, prepared)
+        study = Study.create(request.home, prepared.spec, storage=request.storage, start_from=prepared.points)
         study.spec = study.spec.model_copy(update={"resources": prepared.spec.resources})
         return _run(study, prepared.space, prepared.dataset, watcher, request.time_budget, request.address)
-
-
-def _create(request: Request, prepared: Prepared) -> Study:
-    """Make or open the study; one that cannot begin (its storage, say, is out of reach) leaves no trace."""
-    folder = request.home / prepared.spec.name
-    is_new = not (folder / "study.yaml").exists()
-    try:
-        return Study.create(request.home, prepared.spec, storage=request.storage, start_from=prepared.points)
-    except TailtuneError:
-        if is_new:
-            (folder / "study.yaml").unlink(missing_ok=True)
-            for empty in (folder / "trials", folder):
-                with contextlib.suppress(OSError):
-                    empty.rmdir()
-        raise
 
 
 def relaunch(

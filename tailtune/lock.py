@@ -41,7 +41,8 @@ class StudyLock:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise TailtuneError(f"cannot write {path}: {error.strerror}", "make the folder writable") from None
-        if not _flock(fd, fcntl.LOCK_EX, patience_seconds=1.0):  # `driver_of` holds it for a moment
+        if not _flock(fd, fcntl.LOCK_EX, patience_seconds=1.0) or not _is_at(path, fd):
+            # Patience, for `driver_of` holds it for a moment; a study that could not begin is taken away.
             os.close(fd)
             raise _refusal(self._folder, _read(path))
         beat = _read(self._folder / "heartbeat")
@@ -99,6 +100,14 @@ def _flock(fd: int, kind: int, patience_seconds: float = 0.0) -> bool:
             time.sleep(0.02)
         else:
             return True
+
+
+def _is_at(path: Path, fd: int) -> bool:
+    """Return whether the open file `fd` is still the one at `path`."""
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _identity() -> bytes:

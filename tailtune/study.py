@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from collections import Counter
@@ -25,7 +26,7 @@ from tailtune.exchange import Observer, Space
 from tailtune.lock import StudyLock, driver_of
 from tailtune.optuna_bridge import Ledger
 from tailtune.retention import Retention
-from tailtune.storage import given_storage, open_storage, open_study, without_password
+from tailtune.storage import given_storage, mend_storage, open_storage, open_study, without_password
 from tailtune.study_spec import FILE, StudySpec
 from trainable.config import TrialConfig
 
@@ -75,23 +76,29 @@ class Study:
         stored = None if storage is None else without_password(storage)
         spec = spec.model_copy(update={"storage": stored})
         folder = home / spec.name
-        if (folder / FILE).exists():
-            study = cls.open(home, spec.name, storage=storage)
-            study._refuse_if_different(spec)
-            study.enqueue(start_from)
+        _make_folder(folder)
+        with StudyLock(folder):  # of two searches that begin at once, one makes the study and one finds it
+            if (folder / FILE).exists():
+                study = cls.open(home, spec.name, storage=storage)
+                study._refuse_if_different(spec)
+                study._begin(start_from)
+                return study
+            created = datetime.now(UTC).isoformat()
+            study = cls(folder, spec.model_copy(update={"id": uuid.uuid4().hex, "created": created}), storage)
+            study.spec.write(folder)
+            try:
+                study._begin(start_from)
+            except TailtuneError:
+                _remove_folder(folder)
+                raise
             return study
-        try:
-            (folder / "trials").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise TailtuneError(
-                f"cannot make the study's folder {folder}: {error.strerror}",
-                "choose a --home that can be written",
-            ) from None
-        spec = spec.model_copy(update={"id": uuid.uuid4().hex, "created": datetime.now(UTC).isoformat()})
-        spec.write(folder)
-        study = cls(folder, spec, storage)
-        study.enqueue(start_from)
-        return study
+
+    def _begin(self, points: Sequence[StartingPoint]) -> None:
+        """Put starting points into the Optuna study, made here and nowhere else; the caller holds the lock."""
+        self.mend()
+        untried = not any((self.folder / "trials").iterdir())
+        self._storage = open_storage(self.folder, self._url, create=untried)
+        enqueue(self.optuna(create=untried), points)
 
     @classmethod
     def open(cls, home: Path, name: str, *, storage: str | None = None) -> Study:
@@ -118,18 +125,21 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         return open_storage(self.folder, self._url)
 
-    def optuna(self) -> optuna.Study:
+    def optuna(self, *, create: bool = False) -> optuna.Study:
         """Return the Optuna study, which is the truth about every trial's state.
 
+        Args:
+            create: Make it if it is not there.
+
         Raises:
-            TailtuneError: If its storage cannot be used.
+            TailtuneError: If its storage cannot be used, or has lost it.
         """
         url = self._url or f"sqlite:///{self.folder / 'study.db'}"
-        return open_study(self._storage, self.name, self.spec.id, url)
+        return open_study(self._storage, self.name, self.spec.id, url, create=create)
 
-    def enqueue(self, points: Sequence[StartingPoint]) -> None:
-        """Put starting points into the study, those that it has already left out."""
-        enqueue(self.optuna(), points)
+    def mend(self) -> None:
+        """Bring a storage that a killed driver left torn into order; the caller holds the lock."""
+        mend_storage(self.folder, self._url)
 
     def resize(self, trials: int) -> None:
         """Ask for `trials` in all.
@@ -154,6 +164,7 @@ class Study:
     def ledger(self, space: Space, observer: Observer | None = None) -> Ledger:
         """Return the books of this study; the caller holds the lock."""
         budget = self.spec.budget
+        self.mend()
         study = self.optuna()
         keeper = _Keeper(observer or Observer(), Retention(self.folder / "trials", self.spec.retention))
         for trial in study.get_trials(deepcopy=False):
@@ -277,6 +288,25 @@ class _Keeper(Observer):
     def keep(self, number: int, state: TrialState, value: float | None) -> None:
         """Keep or delete the weights of a trial that has ended."""
         self._retention.ended(number, value, complete=state is TrialState.COMPLETE)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        (folder / "trials").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TailtuneError(
+            f"cannot make the study's folder {folder}: {error.strerror}",
+            "choose a --home that can be written",
+        ) from None
+
+
+def _remove_folder(folder: Path) -> None:
+    """Take back what `Study.create` made and could not go on with (its storage, say, is out of reach)."""
+    for name in (FILE, "heartbeat", "lock"):
+        (folder / name).unlink(missing_ok=True)
+    for empty in (folder / "trials", folder):
+        with contextlib.suppress(OSError):
+            empty.rmdir()
 
 
 def _disk_bytes(folder: Path) -> int:

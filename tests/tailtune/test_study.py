@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import optuna
@@ -24,7 +26,7 @@ from tests.tailtune.toy_study import ToySpace, make, spec
 
 def test_study_yaml_and_study_db_are_there_before_anything_runs(tmp_path: Path) -> None:
     study = make(tmp_path)
-    assert {path.name for path in study.folder.iterdir()} == {"study.yaml", "study.db", "trials"}
+    assert {path.name for path in study.folder.iterdir()} == {"study.yaml", "study.db", "trials", "lock"}
     again = Study.open(tmp_path, "toy")
     assert again.spec == study.spec
     assert again.spec.id
@@ -34,6 +36,68 @@ def test_study_yaml_and_study_db_are_there_before_anything_runs(tmp_path: Path) 
 def test_an_identical_search_is_the_same_study_and_resources_may_differ(tmp_path: Path) -> None:
     first = make(tmp_path, concurrent=2)
     assert make(tmp_path, concurrent=4).spec.id == first.spec.id
+
+
+def test_of_searches_that_begin_at_once_one_makes_the_study(tmp_path: Path) -> None:
+    together = threading.Barrier(4)
+
+    def begin(_: int) -> str | None:
+        together.wait()
+        try:
+            return make(tmp_path).spec.id
+        except TailtuneError:  # somebody else has the lock
+            return None
+
+    with ThreadPoolExecutor(4) as pool:
+        made = set(pool.map(begin, range(4))) - {None}
+    assert made == {Study.open(tmp_path, "toy").optuna().user_attrs["tailtune_id"]}
+
+
+def test_a_search_that_comes_second_leaves_the_first_ones_study_alone(tmp_path: Path) -> None:
+    first = make(tmp_path)
+    before = (first.folder / "study.yaml").read_bytes()
+    with first.locked(), pytest.raises(TailtuneError, match="one driver at a time"):
+        make(tmp_path)
+    assert (first.folder / "study.yaml").read_bytes() == before
+
+
+def test_a_study_that_cannot_begin_leaves_no_trace_and_deletes_nothing(tmp_path: Path) -> None:
+    first = make(tmp_path)
+    (first.folder / "study.yaml").rename(tmp_path / "lost.yaml")
+    with pytest.raises(TailtuneError, match="another study called 'toy'"):
+        make(tmp_path)
+    assert (first.folder / "study.db").exists()
+    with pytest.raises(TailtuneError, match="storage"):
+        Study.create(tmp_path / "new", spec(), storage="sqlite:////nowhere/at/all/study.db")
+    assert not (tmp_path / "new" / "toy").exists()
+
+
+@pytest.mark.parametrize("storage", [None, "journal:study.log"])
+def test_a_storage_that_is_lost_is_not_made_anew(tmp_path: Path, storage: str | None) -> None:
+    study = Study.create(tmp_path, spec(), storage=storage)
+    study.ledger(ToySpace()).ask()
+    file = study.folder / ("study.db" if storage is None else "study.log")
+    file.unlink()
+    for use in (Study.status, Study.records, lambda study: study.ledger(ToySpace())):
+        with pytest.raises(TailtuneError, match="is gone"):
+            use(Study.open(tmp_path, "toy"))
+    with pytest.raises(TailtuneError, match="is gone"):
+        Study.create(tmp_path, spec(), storage=storage)
+    assert not file.exists()
+
+
+def test_a_database_that_has_lost_the_study_is_one_line(tmp_path: Path) -> None:
+    study = make(tmp_path)
+    optuna.delete_study(study_name="toy", storage=f"sqlite:///{study.folder / 'study.db'}")
+    with pytest.raises(TailtuneError, match="no study called 'toy' any more"):
+        Study.open(tmp_path, "toy").status()
+
+
+def test_a_study_killed_before_its_storage_was_made_can_begin(tmp_path: Path) -> None:
+    study = make(tmp_path)
+    (study.folder / "study.db").unlink()
+    assert make(tmp_path).spec.id == study.spec.id
+    run_all(Study.open(tmp_path, "toy").ledger(ToySpace()))
 
 
 def test_a_different_search_under_the_name_is_refused_by_key(tmp_path: Path) -> None:
@@ -206,7 +270,10 @@ def test_a_torn_journal_is_mended(tmp_path: Path) -> None:
     study.ledger(ToySpace()).ask()
     with (study.folder / "study.log").open("ab") as file:
         file.write(b'{"op_code": 5, "wor')  # killed in the middle of a line
+    torn = (study.folder / "study.log").read_bytes()
     resumed = Study.open(tmp_path, "toy")
+    assert resumed.status()["trials"]["RUNNING"] == 1
+    assert (study.folder / "study.log").read_bytes() == torn  # a reader leaves a living driver's line alone
     run_all(resumed.ledger(ToySpace()))
     assert sum(resumed.status()["trials"].values()) == 6
     open_storage(study.folder, "journal:study.log")
