@@ -14,7 +14,7 @@ from search_spaces.space import SearchSpace, load_space
 from search_spaces.techniques import check_teachers
 from tailtune.planning import Request, base_config, cache_folder, machine, resources
 from tailtune.progress import Watcher
-from tailtune.search import run_search
+from tailtune.search import Outcome, run_search
 from tailtune.study import StartingPoint, Study
 from tailtune.study_spec import BudgetSpec, DataSpec, ResourceSpec, SpaceSpec, SplitSpec, StudySpec
 from trainable.config import TrialConfig
@@ -95,8 +95,9 @@ def relaunch(
     """
     with watcher:
         if trials is not None:
-            with study.locked():
-                study.resize(trials)
+            study.check_growth(trials)
+        if trials in (None, study.spec.budget.trials) and _nothing_left(study, watcher):
+            return study
         if concurrent is not None:
             given = study.spec.resources.model_copy(update={"concurrent": concurrent})
             study.spec = study.spec.model_copy(update={"resources": given})
@@ -112,7 +113,22 @@ def relaunch(
                 f"a study goes on with the images that it began with, but those of {data.source} have changed",
                 "put them back, or begin a new study",
             )
+        if trials is not None:
+            with study.locked():
+                study.resize(trials)
         return _run(study, space_of(study), dataset, watcher, time_budget, address)
+
+
+def _nothing_left(study: Study, watcher: Watcher) -> bool:
+    """Return whether the study has finished, and say so; that needs neither its data nor Ray."""
+    status = study.status()
+    if status["state"] != "finished":
+        return False
+    watcher.begin(status, study.spec.trial_epochs)
+    ended = sum(status["trials"][state] for state in ("COMPLETE", "PRUNED", "FAIL"))
+    asked = study.spec.budget.trials
+    watcher.outcome = Outcome("finished" if ended >= asked else "exhausted", ended, asked)
+    return True
 
 
 def space_of(study: Study) -> SearchSpace:

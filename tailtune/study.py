@@ -145,17 +145,21 @@ class Study:
         """Ask for `trials` in all.
 
         Raises:
-            UsageError: If the study has that many or more already.
+            UsageError: If the study asks for more already.
         """
+        self.check_growth(trials)
+        budget = self.spec.budget.model_copy(update={"trials": trials})
+        self.spec = self.spec.model_copy(update={"budget": budget})
+        self.spec.write(self.folder)
+
+    def check_growth(self, trials: int) -> None:
+        """Raise `resize`'s error where it would."""
         asked = self.spec.budget.trials
         if trials < asked:
             raise UsageError(
                 f"a study only grows, and '{self.name}' asks for {asked} trials already, got {trials}",
                 f"give --trials {asked} or more",
             )
-        budget = self.spec.budget.model_copy(update={"trials": trials})
-        self.spec = self.spec.model_copy(update={"budget": budget})
-        self.spec.write(self.folder)
 
     def locked(self) -> StudyLock:
         """Return the right to drive this study, for a `with`."""
@@ -256,6 +260,9 @@ class Study:
         return replace(record, info=info)
 
     def _refuse_if_different(self, spec: StudySpec) -> None:
+        if spec.budget.trials < self.spec.budget.trials:  # it was extended since: the same search, further on
+            budget = spec.budget.model_copy(update={"trials": self.spec.budget.trials})
+            spec = spec.model_copy(update={"budget": budget})
         differences = self.spec.differences(spec)
         if not differences:
             return

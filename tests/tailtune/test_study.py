@@ -15,11 +15,14 @@ import pytest
 
 from analysis.errors import TailtuneError, UsageError
 from tailtune.brake import STOP_FILE, Brake
+from tailtune.launch import relaunch
 from tailtune.lock import StudyLock, driver_of
+from tailtune.progress import Watcher
 from tailtune.retention import Retention
+from tailtune.search import Outcome
 from tailtune.storage import masked, open_storage, storage_error, without_password
 from tailtune.study import Study
-from tailtune.study_spec import RetentionSpec, StudySpec
+from tailtune.study_spec import DataSpec, RetentionSpec, StudySpec
 from tests.tailtune.test_optuna_bridge import run, run_all
 from tests.tailtune.toy_study import ToySpace, make, spec
 
@@ -118,6 +121,31 @@ def test_more_trials_are_asked_for_by_resume(tmp_path: Path) -> None:
     assert Study.open(tmp_path, "toy").spec.budget.trials == 9
     with pytest.raises(UsageError, match="only grows"):
         study.resize(3)
+
+
+def test_an_extended_study_is_still_the_search_that_began_it(tmp_path: Path) -> None:
+    study = make(tmp_path, 4)
+    study.resize(8)
+    assert make(tmp_path, 4).spec.budget.trials == 8
+    with pytest.raises(UsageError, match=r"budget\.epochs 4, not 5") as refused:
+        make(tmp_path, 4, 5)
+    assert "another --study name" in refused.value.remedy
+
+
+def test_resuming_a_finished_search_needs_no_data_and_says_so(tmp_path: Path) -> None:
+    study = make(tmp_path, 2, data=DataSpec(source=str(tmp_path / "gone"), fingerprint="f" * 16))
+    run_all(study.ledger(ToySpace()))
+    run = {"concurrent": None, "time_budget": None, "address": None}
+    for trials in (None, 2):
+        watcher = Watcher()
+        relaunch(study, trials=trials, watcher=watcher, **run)  # type: ignore[arg-type]
+        assert watcher.outcome == Outcome("finished", 2, 2)
+        assert watcher.ended == 2
+    with pytest.raises(TailtuneError, match="gone"):
+        relaunch(study, trials=4, watcher=Watcher(), **run)  # type: ignore[arg-type]
+    assert Study.open(tmp_path, "toy").spec.budget.trials == 2  # what cannot go on was not extended
+    with pytest.raises(UsageError, match="only grows"):
+        relaunch(study, trials=1, watcher=Watcher(), **run)  # type: ignore[arg-type]
 
 
 def test_a_finished_search_can_be_extended(tmp_path: Path) -> None:
