@@ -163,24 +163,39 @@ class Ledger:
             return None
         frozen = self._storage.get_trial(trial_id)
         if "config" not in frozen.user_attrs:
+            self._seed_algorithm(number)  # a space in Python may draw what the starting point leaves open
             return self._resolve(optuna.Trial(self._study, trial_id), ray_id)[1]
         try:
             config = validated(TrialConfig, frozen.user_attrs["config"], f"trial {number}")
         except TailtuneError as error:
-            self._ended += 1
-            self._tell(number, OptunaState.FAIL, None, {"reason": f"its configuration is refused now: {error}"})
+            self._refuse(frozen, f"its configuration is refused now: {error}")
             return None
         return self._hand_out(number, config, ray_id, frozen)
 
+    def _refuse(self, frozen: FrozenTrial, reason: str) -> None:
+        """End a trial that cannot be handed out again."""
+        number = frozen.number
+        record = self._record(number)
+        info = _known(record) or TrialInfo(number=number, state=TrialState.FAIL, params=frozen.params)
+        ended = replace(info, state=TrialState.FAIL, value=None, reason=reason, ended=_now())
+        record.write_trial(ended)
+        self._tell(number, OptunaState.FAIL, None, {"reason": reason})
+        self._ended += 1
+        self._observer.trial_ended(number, TrialState.FAIL, None, reason)
+
     def _new(self, ray_id: str | None, *, use_random: bool) -> tuple[str, Assignment | None]:
         """Ask the search algorithm for a new trial."""
-        # A fresh search algorithm for each trial, seeded by the trials so far: a resumed search goes on as
-        # an uninterrupted one would, where a single one seeded at the start would repeat its first draws.
-        count = len(self._study.get_trials(deepcopy=False))
-        self._study.sampler = search_algorithm(
-            derived_seed(self._seed, "suggest", count), use_random=use_random
-        )
+        self._seed_algorithm(len(self._study.get_trials(deepcopy=False)), use_random=use_random)
         return self._resolve(self._study.ask(), ray_id)
+
+    def _seed_algorithm(self, number: int, *, use_random: bool = False) -> None:
+        """Make the search algorithm for trial `number`.
+
+        A fresh one for each trial, seeded by its number: a resumed search goes on as an uninterrupted one
+        would, where a single one seeded at the start would repeat its first draws.
+        """
+        seed = derived_seed(self._seed, "suggest", number)
+        self._study.sampler = search_algorithm(seed, use_random=use_random)
 
     def _resolve(self, trial: optuna.Trial, ray_id: str | None) -> tuple[str, Assignment | None]:
         """Draw the trial's configuration, or replace the trial where that is a duplicate or breaks a rule."""
@@ -346,7 +361,11 @@ class Ledger:
         self._study.tell(number, value, state)
 
     def _replace(self, number: int, why: str) -> str:
-        """End a trial that counts for nothing."""
+        """End a trial that counts for nothing; its record says so, where it has come to have one."""
+        record = self._record(number)
+        if (info := _known(record)) is not None:
+            ended = replace(info, state=TrialState.FAIL, value=None, reason=why[:400], ended=_now())
+            record.write_trial(replace(ended, replaced=True))
         self._tell(number, OptunaState.FAIL, None, {"replaced": why[:400]})
         return why
 
@@ -367,6 +386,14 @@ class Ledger:
 
     def _record(self, number: int) -> RecordFolder:
         return RecordFolder(self._trials / str(number))
+
+
+def _known(record: RecordFolder) -> TrialInfo | None:
+    """Return what trial.json says, or None where there is none or it is damaged: a new one takes its place."""
+    try:
+        return record.trial
+    except TailtuneError:
+        return None
 
 
 def _now() -> str:

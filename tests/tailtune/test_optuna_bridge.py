@@ -419,3 +419,51 @@ def _train_from_checkpoints(ledger: Ledger) -> None:
             )
             fresh = False
     ledger.close()
+
+
+def test_a_trial_whose_configuration_is_refused_now_is_written_before_it_is_told(study: Study) -> None:
+    ledger = study.ledger(ToySpace())
+    assert ledger.ask() is not None
+    ledger.release()
+    storage = ledger._storage
+    trial = study.optuna().trials[0]
+    storage.set_trial_user_attr(trial._trial_id, "config", trial.user_attrs["config"] | {"epochs": -1})
+    ended = []
+
+    class Sees(Observer):
+        def trial_ended(self, number: int, state: TrialState, value: float | None, reason: str | None) -> None:
+            ended.append((number, state, value))
+
+    run_all(study.ledger(ToySpace(), Sees()))
+    assert ended[0] == (0, TrialState.FAIL, None)
+    info = RecordFolder(study.folder / "trials" / "0").trial
+    assert info is not None
+    assert info.state is TrialState.FAIL
+    assert "refused now" in (info.reason or "")
+    assert info.reason == trials(study)[0].user_attrs["reason"]
+
+
+def test_a_replaced_trial_with_a_record_says_so_there(study: Study) -> None:
+    ledger = study.ledger(ToySpace())
+    assert ledger.ask() is not None
+    ledger._replace(0, "another stands in for it")
+    info = RecordFolder(study.folder / "trials" / "0").trial
+    assert info is not None
+    assert (info.replaced, info.state, info.reason) == (True, TrialState.FAIL, "another stands in for it")
+
+
+def test_what_a_starting_point_leaves_open_is_drawn_by_the_studys_seed(tmp_path: Path) -> None:
+    class Drawn(ToySpace):
+        def suggest(self, trial: optuna.Trial, base: TrialConfig) -> TrialConfig:
+            config = super().suggest(trial, base)
+            decay = trial.suggest_float("optimizer.weight_decay", 1e-6, 1e-1, log=True)
+            optimizer = config.optimizer.model_copy(update={"weight_decay": decay})
+            return config.model_copy(update={"optimizer": optimizer})
+
+    drawn = set()
+    for home in ("one", "two"):
+        made = Study.create(tmp_path / home, spec(), start_from=[("point", {"optimizer.lr": 0.01})])
+        assignment = made.ledger(Drawn()).ask()
+        assert assignment is not None
+        drawn.add((assignment.config.optimizer.lr, assignment.config.optimizer.weight_decay))
+    assert len(drawn) == 1
