@@ -36,6 +36,7 @@ class Brake:
         self._beat = beat
         self.reason: Reason | None = None
         self.fault: Exception | None = None
+        self._interrupted = False
         self.last_error: Exception | None = None
         """What Ray or Tune last ended with; not a reason to stop for good."""
 
@@ -61,6 +62,8 @@ class Brake:
     def on_signals(self) -> Iterator[None]:
         """Let the first Ctrl-C (or SIGTERM) pull the brake, and the second end everything at once.
 
+        Whatever has pulled it before: who asks twice is not kept waiting for an orderly end.
+
         Only the main thread can have signals; elsewhere nothing is changed.
         """
         if threading.current_thread() is not threading.main_thread():
@@ -68,8 +71,11 @@ class Brake:
             return
 
         def handler(signum: int, frame: FrameType | None) -> None:
-            if self.reason == "interrupted":
+            if self._interrupted:
                 raise KeyboardInterrupt
+            self._interrupted = True
+            if self.reason == "ray died":  # which would be started again
+                self.reason = None
             self.pull("interrupted")
 
         former = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}

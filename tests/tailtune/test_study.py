@@ -14,7 +14,7 @@ import optuna
 import pytest
 
 from analysis.errors import TailtuneError, UsageError
-from tailtune.brake import STOP_FILE, Brake
+from tailtune.brake import STOP_FILE, Brake, Reason
 from tailtune.launch import relaunch
 from tailtune.lock import StudyLock, driver_of
 from tailtune.progress import Watcher
@@ -379,6 +379,17 @@ def test_the_first_ctrl_c_pulls_the_brake_and_the_second_ends_everything(tmp_pat
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("reason", ["time budget", "stop requested", "ray died", "fault"])
+def test_ctrl_c_is_heard_whatever_pulled_the_brake_before(tmp_path: Path, reason: Reason) -> None:
+    brake = Brake(tmp_path)
+    brake.pull(reason)
+    with brake.on_signals():
+        os.kill(os.getpid(), signal.SIGINT)
+        assert brake.reason == ("interrupted" if reason == "ray died" else reason)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 # ---- retention -----------------------------------------------------------------------------------------
