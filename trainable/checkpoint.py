@@ -12,6 +12,8 @@ from torch import nn
 
 from analysis.errors import TailtuneError
 from analysis.records import RecordFolder
+from trainable.component import validated
+from trainable.config import TrialConfig
 
 FORMAT = 1
 
@@ -23,11 +25,14 @@ def save_checkpoint(record: RecordFolder, state: dict[str, Any], attempt: str | 
     record.write_bytes("checkpoint.pt", buffer.getvalue(), attempt)
 
 
-def load_checkpoint(record: RecordFolder | None, device: torch.device) -> dict[str, Any] | None:
+def load_checkpoint(
+    record: RecordFolder | None, device: torch.device, config: TrialConfig
+) -> dict[str, Any] | None:
     """Return the record's checkpoint with its tensors on `device`, or None where there is no such thing.
 
     Raises:
-        TailtuneError: If the file cannot be read, or a newer tailtune wrote it.
+        TailtuneError: If the file cannot be read, a newer tailtune wrote it, or it is of a trial other
+            than `config`.
     """
     path = None if record is None else record.path / "checkpoint.pt"
     if path is None or not path.exists():
@@ -42,6 +47,14 @@ def load_checkpoint(record: RecordFolder | None, device: torch.device) -> dict[s
             f"checkpoint {path} has format {state.get('format')}, this tailtune reads {FORMAT}",
             "use the tailtune that wrote it, or delete it to train anew",
         )
+    if "config" in state:
+        # Compared as a whole configuration: one from before a field was added has that field's default.
+        theirs = validated(TrialConfig, state["config"], f"checkpoint {path}")
+        if (theirs.fingerprint(), theirs.seed) != (config.fingerprint(), config.seed):
+            raise TailtuneError(
+                f"a trial goes on from a checkpoint of its own, but {path} is of another configuration or seed",
+                "delete it to train anew",
+            )
     return state
 
 

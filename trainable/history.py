@@ -268,6 +268,7 @@ class History:
             record.write_bytes(PREPROCESSING, self.state.preprocessing.to_json(), self.attempt)
         record.write_confusion(self.num_epochs, confusion, self.attempt)
         saved: dict[str, Any] = {
+            "config": self.config.model_dump(mode="json"),
             "state": self.state.state_dict(),
             "rows": [dataclasses.asdict(row) for row in self.rows],
             "fold": self.fold,

@@ -46,11 +46,14 @@ def fit(
         device: Torch device; None takes the GPU where there is one.
         cache_dir: Where measurements and other things that trials share are kept; None keeps them in memory.
 
+    Raises:
+        TailtuneError: If the checkpoint cannot be read, or is another trial's.
+
     Yields:
         A report an epoch; the last has `final` set, and `diverged` where loss or logits were not finite.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    saved = load_checkpoint(record, device)
+    saved = load_checkpoint(record, device, config)
     folds = make_folds(dataset, split, config.data.folds, config.data.split_seed)
     views = config.tta.views(config.data.flips)
     at = 0 if saved is None else saved.get("fold", 0)

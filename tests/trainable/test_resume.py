@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
+from analysis.errors import TailtuneError
 from analysis.records import EpochRow, RecordFolder
 from tests.trainable.test_loop import small
 from trainable.averaging import AVERAGING
@@ -126,6 +128,18 @@ def test_what_auto_chose_is_reused(digits: ImageDataset, split: Split, tmp_path:
     record = RecordFolder(tmp_path)
     next(fit(small(training={"precision": "bf16"}), digits, split, record=record, device="cpu"))
     config: TrialConfig = small(training={"precision": "auto"})
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    torch.save(saved | {"config": config.model_dump(mode="json")}, tmp_path / "checkpoint.pt")
     list(fit(config, digits, split, record=record, device="cpu"))
     assert record.summary is not None
     assert record.summary.auto["precision"] == "bf16"
+
+
+def test_another_trials_checkpoint_is_refused(digits: ImageDataset, split: Split, tmp_path: Path) -> None:
+    record, config = RecordFolder(tmp_path), small()
+    next(fit(config, digits, split, record=record, device="cpu"))
+    for other in (config.model_copy(update={"seed": config.seed + 1}), config.model_copy(update={"epochs": 9})):
+        with pytest.raises(TailtuneError, match="of another configuration or seed"):
+            next(fit(other, digits, split, record=record, device="cpu"))
+    renamed = config.model_copy(update={"name": "the same trial"})
+    assert next(fit(renamed, digits, split, record=record, device="cpu")).epoch == 1
