@@ -74,13 +74,6 @@ class DataConfig(Frozen):
     """A larger share of files that cannot be decoded is an error."""
 
 
-class EarlyStopping(Frozen):
-    """Stop when the validation metric has not risen by `min_delta` for `patience` epochs."""
-
-    patience: Annotated[int, Field(ge=1)] = 5
-    min_delta: Annotated[float, Field(ge=0.0)] = 1e-4
-
-
 class TrainingConfig(Frozen):
     """How a step is taken."""
 
@@ -90,7 +83,9 @@ class TrainingConfig(Frozen):
     """Micro-batches a step: each batch is cut into this many forward and backward passes."""
     clip_norm: Annotated[float, Field(gt=0.0)] | None = None
     """Largest global L2 norm of the gradient; None does not clip."""
-    early_stopping: EarlyStopping | None = None
+    early_stopping: Annotated[int, Field(ge=1)] | None = None
+    """Patience: stop when the validation macro-F1 has not risen by `min_delta` for this many epochs."""
+    min_delta: Annotated[float, Field(ge=0.0, le=1.0)] = 1e-4
     threads: Annotated[int, Field(ge=1, le=4096)] | None = None
     """CPU threads; None takes what the process was given. Another number rounds differently, so that an
     exported configuration names what its trial had. No part of the fingerprint."""
@@ -186,4 +181,4 @@ class TrialConfig(Frozen):
         return cls.from_yaml(text, str(path))
 
 
-__all__ = ["DataConfig", "EarlyStopping", "Resize", "TrainingConfig", "TrialConfig"]
+__all__ = ["DataConfig", "Resize", "TrainingConfig", "TrialConfig"]

@@ -157,13 +157,13 @@ class History:
         return state
 
     def _stopped_early(self) -> bool:
-        rule = self.config.training.early_stopping
-        if rule is None:
+        training = self.config.training
+        if training.early_stopping is None:
             return False
         best, since = -math.inf, 0
         for row in self.fold_rows:
-            best, since = (row.macro_f1, 0) if row.macro_f1 > best + rule.min_delta else (best, since + 1)
-        return since >= rule.patience
+            best, since = (row.macro_f1, 0) if row.macro_f1 > best + training.min_delta else (best, since + 1)
+        return since >= training.early_stopping
 
     def add(
         self,

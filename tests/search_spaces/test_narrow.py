@@ -66,8 +66,8 @@ def test_numbers_are_read_as_people_write_them(read: Read) -> None:
     assert space.families["optimizer"]["sgd"]["lr"] == Range(0.001, 1.0, log=True)  # the parent's log stays
     assert space.families["optimizer"]["sgd"]["weight_decay"] == Choices((0.0001,))
     assert read("batch_size: {low: 32, high: 128, step: 32}").settings["batch_size"] == Range(32, 128, step=32)
-    nested = read("training: {early_stopping: {patience: 3}, clip_norm: {choices: [null, 1]}}")
-    assert nested.training["early_stopping"] == Choices(({"patience": 3, "min_delta": 0.0001},))
+    nested = read("training: {early_stopping: 3, clip_norm: {choices: [null, 1]}}")
+    assert nested.training["early_stopping"] == Choices((3,))
     assert nested.training["clip_norm"] == Choices((None, 1.0))
 
 

@@ -16,7 +16,7 @@ def test_values_components_and_nested_keys() -> None:
     assert config.optimizer.lr == 0.25
     assert (config.epochs, config.training.clip_norm, config.data.image_size) == (3, 1.5, (8, 9))
     assert overridden(config, ["optimizer=sgd"]).optimizer == TrialConfig().optimizer
-    assert overridden(config, ["training.early_stopping.patience=2"]).training.early_stopping.patience == 2  # type: ignore[union-attr]
+    assert overridden(config, ["training.early_stopping=2"]).training.early_stopping == 2
     assert overridden(config, []) == config
 
 

@@ -110,7 +110,7 @@ def test_the_last_epoch_stands_for_its_fold_where_that_is_the_rule(
 
 
 def test_early_stopping_ends_a_fold_not_the_trial(digits: ImageDataset, split: Split, tmp_path: Path) -> None:
-    rule = {"early_stopping": {"patience": 1, "min_delta": 0.99}}
+    rule = {"early_stopping": 1, "min_delta": 0.99}
     config = small(epochs=5, data={"flips": "none", "folds": 2}, training=rule)
     reports = train(config, digits, split, tmp_path)
     assert [row.fold for row in RecordFolder(tmp_path).epochs()] == [1, 1, 2, 2]

@@ -136,7 +136,7 @@ def test_divergence_ends_the_trial_with_a_reason_and_only_finite_numbers(
 
 
 def test_early_stopping_ends_after_patience(digits: ImageDataset, split: Split) -> None:
-    rule = {"early_stopping": {"patience": 2, "min_delta": 0.9}}
+    rule = {"early_stopping": 2, "min_delta": 0.9}
     reports = train(small(epochs=9, training=rule), digits, split)
     assert [report.final for report in reports] == [False, False, True]
 

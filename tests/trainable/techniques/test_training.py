@@ -196,7 +196,7 @@ def test_a_teacher_of_other_classes_is_refused(digits: ImageDataset, split: Spli
         ({"distillation": "teacher"}, "a teacher must be named"),
         ({"epochs": 1, **TECHNIQUES["retraining"]}, "both stages must have an epoch, got 1"),
         (
-            {**TECHNIQUES["retraining"], "training": {"early_stopping": {}}},
+            {**TECHNIQUES["retraining"], "training": {"early_stopping": 5}},
             "early stopping may leave out",
         ),
         ({"deep_supervision": {"name": "stages", "auxiliary": 5}}, "4 in test_efficientnet, got 5"),
