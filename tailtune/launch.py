@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +17,14 @@ from tailtune.planning import Request, base_config, cache_folder, machine, resou
 from tailtune.progress import Watcher
 from tailtune.search import Outcome, run_search
 from tailtune.study import StartingPoint, Study
-from tailtune.study_spec import BudgetSpec, DataSpec, ResourceSpec, SpaceSpec, SplitSpec, StudySpec
+from tailtune.study_spec import FILE, BudgetSpec, DataSpec, ResourceSpec, SpaceSpec, SplitSpec, StudySpec
 from trainable.config import TrialConfig
 from trainable.data.load import load_dataset
 from trainable.data.split import load_split, make_split, save_split
 from trainable.folds import resolved_folds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from trainable.data.dataset import ImageDataset, Split
 
@@ -74,9 +75,23 @@ def launch(request: Request, watcher: Watcher) -> Study:
     """Make or open the study that `request` describes, and run it."""
     with watcher:
         prepared = prepare(request, watcher)
-        study = Study.create(request.home, prepared.spec, storage=request.storage, start_from=prepared.points)
-        study.spec = study.spec.model_copy(update={"resources": prepared.spec.resources})
-        return _run(study, prepared.space, prepared.dataset, watcher, request.time_budget, request.address)
+        with _resumable(request.home / prepared.spec.name):
+            study = Study.create(
+                request.home, prepared.spec, storage=request.storage, start_from=prepared.points
+            )
+            study.spec = study.spec.model_copy(update={"resources": prepared.spec.resources})
+            return _run(study, prepared.space, prepared.dataset, watcher, request.time_budget, request.address)
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Say how to go on where Ctrl-C comes before the search listens to it, or ends it at once."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not (folder / FILE).exists():
+            raise
+        raise TailtuneError("interrupted", f"go on with `tailtune resume {folder.name}`") from None
 
 
 def relaunch(
@@ -93,7 +108,7 @@ def relaunch(
     Raises:
         TailtuneError: If its data are not what they were.
     """
-    with watcher:
+    with watcher, _resumable(study.folder):
         if trials is not None:
             study.check_growth(trials)
         if trials in (None, study.spec.budget.trials) and _nothing_left(study, watcher):

@@ -7,16 +7,19 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 
 from analysis.errors import TailtuneError, UsageError
 from tailtune.brake import STOP_FILE, Brake, Reason
-from tailtune.launch import relaunch
+from tailtune.launch import launch, relaunch
 from tailtune.lock import StudyLock, driver_of
+from tailtune.planning import Request
 from tailtune.progress import Watcher
 from tailtune.retention import Retention
 from tailtune.search import Outcome
@@ -146,6 +149,18 @@ def test_resuming_a_finished_search_needs_no_data_and_says_so(tmp_path: Path) ->
     assert Study.open(tmp_path, "toy").spec.budget.trials == 2  # what cannot go on was not extended
     with pytest.raises(UsageError, match="only grows"):
         relaunch(study, trials=1, watcher=Watcher(), **run)  # type: ignore[arg-type]
+
+
+def test_ctrl_c_before_the_search_runs_says_how_to_go_on(tmp_path: Path) -> None:
+    class Impatient(Watcher):
+        def begin(self, status: Mapping[str, Any], epochs: int) -> None:
+            raise KeyboardInterrupt
+
+    request = Request(data="digits-lt", space="tiny", study="toy", trials=1, epochs=1, home=tmp_path)
+    with pytest.raises(TailtuneError, match="interrupted") as interrupted:
+        launch(request, Impatient())
+    assert "tailtune resume toy" in interrupted.value.remedy
+    assert Study.open(tmp_path, "toy").status()["state"] == "stopped"
 
 
 def test_a_finished_search_can_be_extended(tmp_path: Path) -> None:
