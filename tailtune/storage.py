@@ -169,6 +169,7 @@ def open_study(
         TailtuneError: If the name is taken by another study, or the storage cannot be used, or has no such
             study.
     """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it greets on stderr
     try:
         study = _created(name, storage) if create else optuna.load_study(study_name=name, storage=storage)
         owner = study.user_attrs.get("tailtune_id")

@@ -122,7 +122,6 @@ class Study:
 
     @cached_property
     def _storage(self) -> optuna.storages.BaseStorage:
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
         return open_storage(self.folder, self._url)
 
     def optuna(self, *, create: bool = False) -> optuna.Study:

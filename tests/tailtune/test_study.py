@@ -454,3 +454,9 @@ def test_a_search_deletes_what_it_need_not_keep_and_a_resume_catches_up(tmp_path
     weights(study.folder / "trials", 0 if study.optuna().best_trial.number else 1)  # killed before deleting
     study.ledger(ToySpace())
     assert kept(study.folder / "trials") == [study.optuna().best_trial.number]
+
+
+def test_making_a_study_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    optuna.logging.set_verbosity(optuna.logging.INFO)
+    make(tmp_path, 2, 2).optuna()
+    assert capfd.readouterr() == ("", "")
