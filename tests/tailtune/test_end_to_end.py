@@ -56,6 +56,11 @@ def run(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def hear_ctrl_c() -> None:
+    """Undo in a child what a shell does to background jobs: they, and all they start, ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def document(home: Path, *words: str, run: Callable[..., Any] = here) -> Any:
     """Run `tailtune … --json` and return what it printed: one document, and nothing else."""
     done = run(home, *words, "--json")
@@ -167,6 +172,7 @@ def test_dashboard_serves_until_ctrl_c(home: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=hear_ctrl_c,
     )
     assert server.stdout is not None
     line = server.stdout.readline()
@@ -198,6 +204,7 @@ def test_ctrl_c_leaves_a_study_that_can_be_resumed(home: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=hear_ctrl_c,
     )
     epochs = home / "cut" / "trials" / "0" / "epochs.jsonl"
     for _ in range(1200):
