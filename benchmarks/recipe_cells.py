@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ from trainable.data.dataset import ImageDataset, Split
 from trainable.data.load import load_dataset
 from trainable.data.split import make_split
 from trainable.loop import fit
+
+CPU_SECONDS = "cpu_seconds"
+"""The file beside a cell's record that keeps them."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,8 @@ class Outcome:
     Attributes:
         accuracy, macro_f1, tail_f1: Of the last epoch on validation, one value a seed.
         interval: 95 % of the mean macro-F1, images resampled.
-        seconds: Wall seconds of a cell, the mean.
+        seconds: Wall seconds of a cell, the mean; they grow where the machine has other work.
+        cpu_seconds: Processor seconds of a cell, the mean, from its first import on; they do not.
         peak_bytes: Of a cell's process (or of the GPU), the largest.
     """
 
@@ -73,6 +78,7 @@ class Outcome:
     tail_f1: NDArray[np.float64]
     interval: tuple[float, float]
     seconds: float
+    cpu_seconds: float
     peak_bytes: int
 
 
@@ -145,8 +151,17 @@ def train_cell(config: str, scale: Scale, path: Path) -> None:
     trial = TrialConfig.model_validate_json(config)
     dataset = load_dataset(scale.data, data=trial.data, cache_dir=scale.out / "cache")
     split = thinned(dataset, make_split(dataset, seed=0), scale.share)
-    for _ in fit(trial, dataset, split, record=RecordFolder(path), cache_dir=scale.out / "cache"):
-        pass
+    record, before = RecordFolder(path), cpu_seconds(path)
+    known = len(record.epochs())
+    for report in fit(trial, dataset, split, record=record, cache_dir=scale.out / "cache"):
+        if report.epoch > known:
+            record.write_bytes(CPU_SECONDS, str(before + time.process_time()).encode())
+
+
+def cpu_seconds(path: Path) -> float:
+    """Return the processor seconds that a cell has taken, in all its attempts."""
+    file = path / CPU_SECONDS
+    return float(file.read_text(encoding="utf-8")) if file.is_file() else 0.0
 
 
 def thinned(dataset: ImageDataset, split: Split, share: float) -> Split:
@@ -179,6 +194,7 @@ def outcome(name: str, scale: Scale) -> Outcome:
         tail_f1=np.array([np.nan if row.tail_f1 is None else row.tail_f1 for row in rows]),
         interval=(interval.low, interval.high),
         seconds=float(np.mean([cost.wall_seconds or 0.0 for cost in costs])),
+        cpu_seconds=float(np.mean([cpu_seconds(record.path) for record in records])),
         peak_bytes=max(int(cost.peak_device_bytes or cost.peak_host_bytes or 0) for cost in costs),
     )
 
