@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import math
 import uuid
 from collections import Counter
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +16,12 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from analysis.errors import TailtuneError
-from analysis.records import RecordFolder, TrialInfo, TrialState
+from analysis.records import TrialInfo, TrialState
 from tailtune.algorithm import search_algorithm
 from tailtune.asha import Asha, own_grace
 from tailtune.exchange import Assignment, EpochResult, Observer, Space
 from tailtune.seeds import derived_seed
+from tailtune.trial_books import TrialBooks, now
 from trainable.component import validated
 from trainable.config import TrialConfig
 
@@ -77,9 +76,8 @@ class Ledger:
         repeats: int = 1,
         observer: Observer | None = None,
     ) -> None:
-        self._study, self._storage = study, storage
-        self._study_id = storage.get_study_id_from_name(study.study_name)
-        self._trials, self._space, self._base = trials, space, base
+        self._study, self._books = study, TrialBooks(study, storage, trials)
+        self._space, self._base = space, base
         self._asked, self._asha, self._grace_epochs = asked, asha, grace_epochs
         self._seed, self._repeats = seed, repeats
         self._observer = observer or Observer()
@@ -102,10 +100,10 @@ class Ledger:
                 self._study.tell(trial.number, state=OptunaState.FAIL)
             return
         if running and not ("config" in trial.user_attrs or "fixed_params" in trial.system_attrs):
-            self._replace(trial.number, "its driver was killed before it had a configuration")
+            self._books.replace(trial.number, "its driver was killed before it had a configuration")
             return
         if running:
-            self._set_state(trial.number, OptunaState.WAITING)
+            self._books.set_state(trial.number, OptunaState.WAITING)
         if "fingerprint" in trial.user_attrs:
             self._seen[trial.user_attrs["fingerprint"]] += 1
         for epoch, value in trial.intermediate_values.items():
@@ -158,13 +156,12 @@ class Ledger:
 
     def _again(self, number: int, ray_id: str | None) -> Assignment | None:
         """Hand out a trial that waits: one begun by an earlier attempt, or a starting point."""
-        trial_id = self._trial_id(number)
-        if not self._storage.set_trial_state_values(trial_id, OptunaState.RUNNING):
+        if not self._books.set_state(number, OptunaState.RUNNING):
             return None
-        frozen = self._storage.get_trial(trial_id)
+        frozen = self._books.frozen(number)
         if "config" not in frozen.user_attrs:
             self._seed_algorithm(number)  # a space in Python may draw what the starting point leaves open
-            return self._resolve(optuna.Trial(self._study, trial_id), ray_id)[1]
+            return self._resolve(optuna.Trial(self._study, self._books.trial_id(number)), ray_id)[1]
         try:
             config = validated(TrialConfig, frozen.user_attrs["config"], f"trial {number}")
         except TailtuneError as error:
@@ -174,14 +171,9 @@ class Ledger:
 
     def _refuse(self, frozen: FrozenTrial, reason: str) -> None:
         """End a trial that cannot be handed out again."""
-        number = frozen.number
-        record = self._record(number)
-        info = _known(record) or TrialInfo(number=number, state=TrialState.FAIL, params=frozen.params)
-        ended = replace(info, state=TrialState.FAIL, value=None, reason=reason, ended=_now())
-        record.write_trial(ended)
-        self._tell(number, OptunaState.FAIL, None, {"reason": reason})
+        self._books.refuse(frozen, reason)
         self._ended += 1
-        self._observer.trial_ended(number, TrialState.FAIL, None, reason)
+        self._observer.trial_ended(frozen.number, TrialState.FAIL, None, reason)
 
     def _new(self, ray_id: str | None, *, use_random: bool) -> tuple[str, Assignment | None]:
         """Ask the search algorithm for a new trial."""
@@ -202,28 +194,27 @@ class Ledger:
         try:
             config = self._space.suggest(trial, self._base)
         except TailtuneError as error:
-            return self._replace(trial.number, f"refused: {error}"), None
+            return self._books.replace(trial.number, f"refused: {error}"), None
         except Exception as error:
-            why = self._replace(trial.number, f"the space failed: {type(error).__name__}: {error}")
+            why = self._books.replace(trial.number, f"the space failed: {type(error).__name__}: {error}")
             raise TailtuneError(why[:400]) from error
         config = config.model_copy(update={"seed": derived_seed(self._seed, "trial", trial.number)})
         fingerprint = config.fingerprint()
         if self._seen[fingerprint] >= self._repeats:
-            return self._replace(trial.number, f"a configuration already evaluated: {fingerprint}"), None
+            return self._books.replace(trial.number, f"a configuration already evaluated: {fingerprint}"), None
         self._seen[fingerprint] += 1
         grace_epochs = own_grace(self._grace_epochs, config.class_weights.defer, config.epochs)
         if grace_epochs != self._grace_epochs:
             trial.set_user_attr("grace_epochs", grace_epochs)
         trial.set_user_attr("fingerprint", fingerprint)
-        trial.set_user_attr("record", str(self._record(trial.number).path))
+        trial.set_user_attr("record", str(self._books.record(trial.number).path))
         trial.set_user_attr("config", config.model_dump(mode="json"))  # last: who has it has all of them
-        frozen = self._storage.get_trial(self._trial_id(trial.number))
-        return "", self._hand_out(trial.number, config, ray_id, frozen)
+        return "", self._hand_out(trial.number, config, ray_id, self._books.frozen(trial.number))
 
     def _hand_out(
         self, number: int, config: TrialConfig, ray_id: str | None, frozen: FrozenTrial
     ) -> Assignment:
-        record, trial_id = self._record(number), self._trial_id(number)
+        record, trial_id = self._books.record(number), self._books.trial_id(number)
         attempt = uuid.uuid4().hex[:12]
         record.claim(attempt)
         if record.config_yaml is None:
@@ -233,13 +224,11 @@ class Ledger:
             state=TrialState.RUNNING,
             ray_id=ray_id,
             attempt=attempt,
-            started=_now(),
+            started=now(),
             params=frozen.params,
             seed=config.seed,
         )
-        record.write_trial(info)
-        if ray_id is not None:
-            self._storage.set_trial_user_attr(trial_id, "ray_id", ray_id)
+        self._books.begin(number, info)
         assignment = Assignment(number, config, record.path, attempt)
         former = self._losses.get(number)
         self.live[number] = _Live(
@@ -263,7 +252,7 @@ class Ledger:
             return True
         if live.info.host is None and result.host is not None:
             live.info = replace(live.info, host=result.host)
-            self._storage.set_trial_user_attr(live.trial_id, "host", result.host)
+            self._books.storage.set_trial_user_attr(live.trial_id, "host", result.host)
         for epoch, value in result.history:
             self._report(live, epoch, value)
         diverged = result.diverged
@@ -319,8 +308,8 @@ class Ledger:
         if self.finished:
             while self._waiting:
                 number = heapq.heappop(self._waiting)
-                self._set_state(number, OptunaState.RUNNING)
-                self._replace(number, "more starting points than trials")
+                self._books.set_state(number, OptunaState.RUNNING)
+                self._books.replace(number, "more starting points than trials")
 
     def _report(self, live: _Live, epoch: int, value: float) -> None:
         number = live.assignment.number
@@ -330,7 +319,7 @@ class Ledger:
         if epoch not in live.reported:
             live.reported.add(epoch)
             self.reports += 1
-            self._storage.set_trial_intermediate_value(live.trial_id, epoch, value)
+            self._books.storage.set_trial_intermediate_value(live.trial_id, epoch, value)
             self._observer.epoch_ended(number, epoch, value)
 
     def _finish(
@@ -344,60 +333,18 @@ class Ledger:
         diverged: str | None = None,
     ) -> None:
         number = live.assignment.number
-        live.info = replace(live.info, state=state, value=value, reason=reason, ended=_now())
-        self._record(number).write_trial(live.info)
         attributes = {"cost": cost or None, "reason": reason, "diverged": diverged}
-        self._tell(number, OptunaState[state.name], value if state is TrialState.COMPLETE else None, attributes)
+        self._books.end(number, live.info, state, value, attributes)
         del self.live[number]
         self._losses.pop(number, None)
         self._ended += 1
         self._observer.trial_ended(number, state, value, reason)
 
-    def _tell(self, number: int, state: OptunaState, value: float | None, attributes: dict[str, Any]) -> None:
-        trial_id = self._trial_id(number)
-        for key, attribute in attributes.items():
-            if attribute is not None:
-                self._storage.set_trial_user_attr(trial_id, key, attribute)
-        self._study.tell(number, value, state)
-
-    def _replace(self, number: int, why: str) -> str:
-        """End a trial that counts for nothing; its record says so, where it has come to have one."""
-        record = self._record(number)
-        if (info := _known(record)) is not None:
-            ended = replace(info, state=TrialState.FAIL, value=None, reason=why[:400], ended=_now())
-            record.write_trial(replace(ended, replaced=True))
-        self._tell(number, OptunaState.FAIL, None, {"replaced": why[:400]})
-        return why
-
     def _put_back(self, live: _Live) -> None:
         number = live.assignment.number
-        self._set_state(number, OptunaState.WAITING)
-        live.info = replace(live.info, state=TrialState.WAITING)
-        with contextlib.suppress(TailtuneError):  # a full disk must not keep the others from being put back
-            self._record(number).write_trial(live.info)
+        self._books.put_back(number, live.info)
         del self.live[number]
         heapq.heappush(self._waiting, number)
-
-    def _set_state(self, number: int, state: OptunaState) -> None:
-        self._storage.set_trial_state_values(self._trial_id(number), state)
-
-    def _trial_id(self, number: int) -> int:
-        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
-
-    def _record(self, number: int) -> RecordFolder:
-        return RecordFolder(self._trials / str(number))
-
-
-def _known(record: RecordFolder) -> TrialInfo | None:
-    """Return what trial.json says, or None where there is none or it is damaged: a new one takes its place."""
-    try:
-        return record.trial
-    except TailtuneError:
-        return None
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 __all__ = ["Assignment", "EpochResult", "Ledger", "Observer", "Space"]

@@ -369,7 +369,7 @@ class KilledAfterWrites:
             pass
 
         left = writes
-        storage = ledger._storage
+        storage = ledger._books.storage
 
         def deadly(write: Callable[..., object]) -> Callable[..., object]:
             def call(*arguments: object, **named: object) -> object:
@@ -425,7 +425,7 @@ def test_a_trial_whose_configuration_is_refused_now_is_written_before_it_is_told
     ledger = study.ledger(ToySpace())
     assert ledger.ask() is not None
     ledger.release()
-    storage = ledger._storage
+    storage = ledger._books.storage
     trial = study.optuna().trials[0]
     storage.set_trial_user_attr(trial._trial_id, "config", trial.user_attrs["config"] | {"epochs": -1})
     ended = []
@@ -446,7 +446,7 @@ def test_a_trial_whose_configuration_is_refused_now_is_written_before_it_is_told
 def test_a_replaced_trial_with_a_record_says_so_there(study: Study) -> None:
     ledger = study.ledger(ToySpace())
     assert ledger.ask() is not None
-    ledger._replace(0, "another stands in for it")
+    ledger._books.replace(0, "another stands in for it")
     info = RecordFolder(study.folder / "trials" / "0").trial
     assert info is not None
     assert (info.replaced, info.state, info.reason) == (True, TrialState.FAIL, "another stands in for it")
