@@ -57,6 +57,18 @@ FAMILIES = (
         ("wideresnet-16-2", "wideresnet-28-10", "wideresnet-40-10"),
         "Zagoruyko and Komodakis 2016, arXiv 1605.07146",
     ),
+    Family(
+        "ResNet in ResNet",
+        ("rir-16", "rir-96"),
+        "Targ et al. 2016, arXiv 1603.08029",
+        "`rir-96` is the paper's",
+    ),
+    Family(
+        "residual attention",
+        ("residualattention-56-x0.25", "residualattention-56-x1.0", "residualattention-92-x1.0"),
+        "Wang et al. 2017, arXiv 1704.06904",
+        "table 2's networks; the stem fitted to small images as a ResNet's",
+    ),
     Family("DenseNet", ("densenet121", "densenet169"), "Huang et al. 2017, arXiv 1608.06993"),
     Family(
         "ShuffleNet v1",

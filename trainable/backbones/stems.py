@@ -40,6 +40,7 @@ STEMS: dict[str, tuple[str, ...]] = {
     "SqueezeNet": ("features.0", "features.2"),
     # ours
     "ShuffleNet": ("conv1", "maxpool"),
+    "ResidualAttention": ("conv1", "maxpool"),
 }
 
 BESIDE_A_CONVOLUTION = {"InceptionV4": ("features.3.maxpool",)}

@@ -16,7 +16,6 @@ from trainable.loop import fit
 LARGE = {
     "VGG",
     "GoogLeNet",
-    "ViT",
     "Inception v3",
     "Inception v4",
     "Inception-ResNet v2",
@@ -24,15 +23,10 @@ LARGE = {
     "ResNeXt",
     "DenseNet",
     "NASNet",
-    "EfficientNet",
-    "EfficientNetV2",
     "Swin",
     "CaiT",
-    "SENet",
-    "residual attention",
-    "ResNet in ResNet",
 }
-"""Families whose smallest member takes seconds a step on one CPU core."""
+"""Families whose smallest member takes two seconds and more on one CPU core."""
 
 
 def families() -> list[object]:

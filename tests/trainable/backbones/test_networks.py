@@ -14,6 +14,8 @@ from trainable.backbones import (
     supports_drop_path,
 )
 from trainable.backbones.networks import ARCHITECTURES
+from trainable.backbones.networks.residual_attention import AttentionModule
+from trainable.backbones.networks.resnet_in_resnet import Layer
 from trainable.backbones.sources import source_of
 
 PUBLISHED = [
@@ -41,6 +43,10 @@ PUBLISHED = [
     ("shufflenet-g3-x1.0", 1000, "1.9"),
     ("shufflenet-g3-x1.5", 1000, "3.4"),
     ("shufflenet-g3-x2.0", 1000, "5.4"),
+    # Wang et al. 2017, arXiv 1704.06904, table 2
+    ("residualattention-56-x1.0", 1000, "31.9"),
+    # no figure of Targ et al. for these widths was at hand; a public implementation's (osmr/imgclsmob)
+    ("rir-96", 10, "9.49"),
 ]
 
 
@@ -70,9 +76,57 @@ def test_shufflenet_has_the_published_operations(groups: int, millions: int) -> 
     assert count_flops(model, (224, 224), 3) / 2e6 == pytest.approx(millions, rel=0.02)
 
 
+@pytest.mark.parametrize(("depth", "billions", "millions"), [(56, 6.2, 31.9), (92, 10.4, 51.3)])
+def test_residual_attention_has_the_published_cost(depth: int, billions: float, millions: float) -> None:
+    """Wang et al. 2017, table 2; the authors' own definition of the deeper one has 2 % more than they print."""
+    model = on_meta(f"residualattention-{depth}-x1.0", 1000, (224, 224))
+    assert count_flops(model, (224, 224), 3) / 2e9 == pytest.approx(billions, rel=0.02)
+    assert count_parameters(model) / 1e6 == pytest.approx(millions, rel=0.025)
+
+
+def test_the_streams_of_a_generalised_layer_feed_each_other_and_one_has_a_shortcut() -> None:
+    """Targ et al. 2016, equation 1, written out with four separate convolutions."""
+    layer = Layer(6, 8, 2).eval()
+    features = torch.rand(2, 6, 5, 7)
+    residual, transient = features[:, :3], features[:, 3:]
+    filters = layer.conv.weight
+    parts = {
+        (source, target): nn.functional.conv2d(
+            (residual, transient)[source],
+            filters[4 * target : 4 * target + 4, 3 * source : 3 * source + 3],
+            stride=2,
+            padding=1,
+        )
+        for source in (0, 1)
+        for target in (0, 1)
+    }
+    assert layer.shortcut is not None
+    to_residual = parts[0, 0] + parts[1, 0] + layer.shortcut(residual)
+    to_transient = parts[0, 1] + parts[1, 1]
+    expected = layer.act(layer.norm(torch.cat((to_residual, to_transient), dim=1)))
+    torch.testing.assert_close(layer(features), expected)
+
+
+def test_a_mask_of_zeros_leaves_half_again_of_the_trunk() -> None:
+    """One plus the sigmoid of nothing is 1.5 (Wang et al. 2017, equation 3)."""
+    module = AttentionModule(8, pools=2).eval()
+    nn.init.zeros_(module.mask[-1].weight)
+    features = torch.rand(1, 8, 15, 20)
+    before = module.before(features)
+    torch.testing.assert_close(module(features), module.after(1.5 * module.trunk(before)))
+
+
 @pytest.mark.parametrize(
     "name",
-    ["cifarresnet-8", "wideresnet-10-1", "preactresnet-8", "preactresnet-bottleneck-11", "shufflenet-g3-x0.5"],
+    [
+        "cifarresnet-8",
+        "wideresnet-10-1",
+        "preactresnet-8",
+        "preactresnet-bottleneck-11",
+        "shufflenet-g3-x0.5",
+        "rir-16",
+        "residualattention-56-x0.125",
+    ],
 )
 def test_a_network_has_the_methods_of_a_timm_model(name: str) -> None:
     model = build_backbone(Backbone(name=name), 7, (32, 32), 1).eval()
@@ -103,6 +157,14 @@ def test_the_stem_follows_the_image() -> None:
     assert sides == {(32, "auto"): 8, (64, "auto"): 8, (64, "original"): 16}
 
 
+def test_the_stem_of_residual_attention_gives_way_to_small_images() -> None:
+    sides = {}
+    for side in (32, 64, 224):
+        model = build_backbone(Backbone(name="residualattention-56-x0.125"), 3, (side, side), 1).eval()
+        sides[side] = model.maxpool(model.conv1(torch.zeros(1, 1, side, side))).shape[-1]
+    assert sides == {32: 32, 64: 32, 224: 56}
+
+
 def test_stochastic_depth_skips_blocks_in_training_only() -> None:
     model = build_backbone(Backbone(name="cifarresnet-20", drop_path_rate=0.5), 3, (16, 16), 1)
     images = torch.rand(2, 1, 16, 16)
@@ -118,6 +180,8 @@ def test_stochastic_depth_skips_blocks_in_training_only() -> None:
     [
         ("wideresnet-41-10", "wideresnet-DEPTH-WIDTH must have DEPTH = 6n"),
         ("shufflenet-g5-x1.0", "must have GROUPS of 1, 2, 3, 4, 8"),
+        ("rir-15", "rir-WIDTH must have an even WIDTH"),
+        ("residualattention-57-x1.0", "must have DEPTH of 56 or 92"),
         ("tailtune:resnet18", "unknown tailtune backbone 'resnet18'"),
         ("wideresnet-40", "unknown backbone 'wideresnet-40'; did you mean 'wideresnet-40-10'"),
         ("torchvision:googlenett", "unknown torchvision backbone 'googlenett'; did you mean 'googlenet'"),
