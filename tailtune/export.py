@@ -173,7 +173,8 @@ def write_bundle(
 def _as_it_ran(config: TrialConfig, record: RecordFolder) -> TrialConfig:
     """Return `config` with what `auto` chose, so that training it again is the same trial."""
     summary = record.summary
-    chosen = {} if summary is None else {key: summary.auto.get(key) for key in ("precision", "threads")}
+    keys = ("precision", "threads", "accumulate")
+    chosen = {} if summary is None else {key: summary.auto.get(key) for key in keys}
     training = config.training.model_dump() | {key: value for key, value in chosen.items() if value is not None}
     return TrialConfig.model_validate(config.model_dump() | {"training": training})
 

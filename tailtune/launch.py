@@ -202,11 +202,13 @@ def _run(
     from trainable.tune_adapter import ImageTrainable, SharedData
 
     split = split_of(study, dataset)
-    threads = max(1, int(study.spec.resources.cpus_per_trial))
+    given = study.spec.resources
+    threads, share = max(1, int(given.cpus_per_trial)), min(given.gpus_per_trial, 1.0) or 1.0
 
     def shared() -> Mapping[str, Any]:
         cache = cache_folder(study.folder.parent).absolute()
-        return {"data": SharedData.put(dataset, split), "threads": threads, "cache_dir": cache}
+        data = SharedData.put(dataset, split)
+        return {"data": data, "threads": threads, "cache_dir": cache, "gpu_share": share}
 
     watcher.begin(study.status(), study.spec.trial_epochs)
     watcher.outcome = run_search(

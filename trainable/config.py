@@ -80,7 +80,8 @@ class TrainingConfig(Frozen):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """`auto` picks once per trial and records what it picked; fp16 trains with a gradient scaler."""
     accumulate: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Micro-batches a step: each batch is cut into this many forward and backward passes."""
+    """Micro-batches a step: each batch is cut into this many forward and backward passes, or into more where
+    those do not fit into the GPU's memory (the record and an exported configuration say how many)."""
     clip_norm: Annotated[float, Field(gt=0.0)] | None = None
     """Largest global L2 norm of the gradient; None does not clip."""
     early_stopping: Annotated[int, Field(ge=1)] | None = None

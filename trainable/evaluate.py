@@ -43,10 +43,20 @@ def predict_logits(
     model.eval()
     try:
         with torch.inference_mode(), precision.autocast(device):
-            parts = [_logits(model, batch.images, views).clamp(-HALF_MAX, HALF_MAX).half() for batch in batches]
+            parts = [_fitting_logits(model, batch.images, views) for batch in batches]
     finally:
         model.train(was_training)
     return torch.cat(parts).cpu().numpy()
+
+
+def _fitting_logits(model: nn.Module, images: Tensor, views: Sequence[View]) -> Tensor:
+    """Return logits `(B, K)` float16, in as many parts as the device's memory demands."""
+    try:
+        return _logits(model, images, views).clamp(-HALF_MAX, HALF_MAX).half()
+    except torch.OutOfMemoryError:
+        if len(images) == 1:
+            raise
+    return torch.cat([_fitting_logits(model, half, views) for half in images.tensor_split(2)])
 
 
 def _logits(model: nn.Module, images: Tensor, views: Sequence[View]) -> Tensor:

@@ -295,6 +295,7 @@ class History:
                 "precision": precision.name,
                 "channels_last": precision.channels_last,
                 "threads": torch.get_num_threads(),
+                "accumulate": self.state.stepper.accumulate,
             },
             cost=self.cost,
             train_class_counts=tuple(int(count) for count in self.class_counts),

@@ -217,6 +217,7 @@ class TrialState:
             "sampler": self.sampler.state_dict(),
             "loss": self.loss.state_dict(),
             "terms": self.terms.modules.state_dict(),
+            "accumulate": self.stepper.accumulate,
             "in_second_stage": self.in_second_stage,
             "precision": {"name": self.precision.name, "channels_last": self.precision.channels_last},
         }
@@ -230,6 +231,7 @@ class TrialState:
         self.averager.load_state_dict(state["averager"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.stepper.scaler.load_state_dict(state["scaler"])
+        self.stepper.accumulate = state.get("accumulate", self.stepper.accumulate)
         self.schedule.load_state_dict(state["schedule"])
         self.sampler.load_state_dict(state["sampler"])
         self.loss.load_state_dict(state["loss"])

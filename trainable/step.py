@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from analysis.errors import TailtuneError
 from trainable.losses import LossFunction
 from trainable.mixing import Mixed
 from trainable.optimizers import SharpnessAware, held_batch_norm
@@ -37,7 +38,8 @@ class Stepper:
         loss: Per-image losses and their reduction.
         optimizer: Over the model's parameters; a `SharpnessAware` one gets its second pass.
         precision: The number format of forward passes.
-        accumulate: Micro-batches that a batch is cut into.
+        accumulate: Micro-batches that a batch is cut into; twice as many, for good, each time that one of them
+            does not fit into the device's memory. The batch that a step sees stays the same.
         clip_norm: Largest global gradient norm, or None.
         mixes: Whether batches may have partners; without, half of the losses is saved.
         terms: What techniques add to the loss; None adds nothing.
@@ -67,19 +69,49 @@ class Stepper:
 
     def __call__(self, batch: Mixed) -> StepResult:
         """Step on `batch`."""
-        self.optimizer.zero_grad(set_to_none=True)
-        result = self._backward(batch)
-        if isinstance(self.optimizer, SharpnessAware):
-            self.optimizer.perturb()
-            self.optimizer.zero_grad(set_to_none=True)
-            with held_batch_norm(self.model):
-                self._backward(batch)
-            self.optimizer.restore()
+        result = self._fitting_gradients(batch)
         if self.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self._clipped, self.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        return result
+
+    def _fitting_gradients(self, batch: Mixed) -> StepResult:
+        """Leave the gradients of the step, in parts as small as the device's memory demands.
+
+        What a pass that did not fit has told batch norm's running statistics stays there; they forget.
+
+        Raises:
+            TailtuneError: If not even two images fit.
+        """
+        while True:
+            try:
+                return self._gradients(batch)
+            except torch.OutOfMemoryError as error:
+                if self.accumulate >= len(batch.targets) // 2:
+                    reason = str(error).splitlines()[0][:160]
+                    raise TailtuneError(
+                        f"a pass of two images must fit into the device's memory: {reason}",
+                        "give each trial more of it (--gpus-per-trial), or take smaller images or networks",
+                    ) from None
+                self.accumulate = max(2, 2 * self.accumulate)
+            # Only here: while the error lives, its frames hold the tensors of the pass.
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _gradients(self, batch: Mixed) -> StepResult:
+        """Leave the gradients of the step; a sharpness-aware one looks at them twice."""
+        self.optimizer.zero_grad(set_to_none=True)
+        result = self._backward(batch)
+        if isinstance(self.optimizer, SharpnessAware):
+            self.optimizer.perturb()
+            try:
+                self.optimizer.zero_grad(set_to_none=True)
+                with held_batch_norm(self.model):
+                    self._backward(batch)
+            finally:
+                self.optimizer.restore()
         return result
 
     def _backward(self, batch: Mixed) -> StepResult:

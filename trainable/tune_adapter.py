@@ -55,7 +55,12 @@ class ImageTrainable(tune.Trainable):  # type: ignore[misc]
     """
 
     def setup(
-        self, config: dict[str, Any], data: SharedData, threads: int, cache_dir: Path | None = None
+        self,
+        config: dict[str, Any],
+        data: SharedData,
+        threads: int,
+        cache_dir: Path | None = None,
+        gpu_share: float = 1.0,
     ) -> None:
         """Begin the first trial of this worker.
 
@@ -64,8 +69,11 @@ class ImageTrainable(tune.Trainable):  # type: ignore[misc]
             data: The dataset in the object store.
             threads: CPU threads that the trial may use.
             cache_dir: As `fit` takes it.
+            gpu_share: Of the GPU's memory, in (0, 1]: trials that are packed onto one cannot take each other's.
         """
         die_with_parent()
+        if gpu_share < 1.0 and torch.cuda.is_available():
+            torch.cuda.set_per_process_memory_fraction(gpu_share)
         self._fresh = True
         self._threads = threads
         self._dataset, self._split, self._cache_dir = data.get(), data.split, cache_dir
