@@ -21,6 +21,10 @@ class Superseded(TailtuneError):
     """Another attempt has claimed the record; this one must stop and may write nothing more."""
 
 
+class CannotWrite(TailtuneError):
+    """The disk is full or the folder read-only: no fault of the trial that happens to meet it."""
+
+
 @dataclass(frozen=True)
 class Claim:
     """An attempt's right to write into a folder, kept as the attempt's id in the folder's file `attempt`.
@@ -89,7 +93,7 @@ def write_atomic(path: Path, content: bytes, *, claim: Claim | None = None, dura
 
     Raises:
         Superseded: If another attempt holds the claim.
-        TailtuneError: If the disk is full, or the folder cannot be written.
+        CannotWrite: If the disk is full, or the folder cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
@@ -108,10 +112,10 @@ def write_atomic(path: Path, content: bytes, *, claim: Claim | None = None, dura
             temporary.unlink(missing_ok=True)
 
 
-def write_error(path: Path, error: OSError) -> TailtuneError:
+def write_error(path: Path, error: OSError) -> CannotWrite:
     """Return the error for a file that cannot be written."""
     reason = (error.strerror or str(error)).lower()
-    return TailtuneError(f"cannot write {path}: {reason}", "free space or choose a --home that can be written")
+    return CannotWrite(f"cannot write {path}: {reason}", "free space or choose a --home that can be written")
 
 
 def _lock(descriptor: int, kind: int) -> None:

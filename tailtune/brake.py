@@ -37,6 +37,7 @@ class Brake:
         self.reason: Reason | None = None
         self.fault: Exception | None = None
         self._interrupted = False
+        self._handler: Callable[[int, FrameType | None], None] | None = None
         self.last_error: Exception | None = None
         """What Ray or Tune last ended with; not a reason to stop for good."""
 
@@ -51,12 +52,21 @@ class Brake:
 
     def pulled(self) -> bool:
         """Return whether the search is to stop now."""
-        self._beat()
+        try:
+            self._beat()
+        except OSError as fault:  # a full disk
+            self.fail(fault)
         if self._deadline is not None and time.monotonic() >= self._deadline:
             self.pull("time budget")
         if self._stop_file.exists():
             self.pull("stop requested")
         return self.reason is not None
+
+    def listen(self) -> None:
+        """Take the signals, again where another has taken them: Ray's start replaces the handler of SIGTERM."""
+        if self._handler is not None:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self._handler)
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
@@ -78,9 +88,12 @@ class Brake:
                 self.reason = None
             self.pull("interrupted")
 
-        former = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+        former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._handler = handler
+        self.listen()
         try:
             yield
         finally:
+            self._handler = None
             for number, was in former.items():
                 signal.signal(number, was)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socketserver
 import threading
+import warnings
 import wsgiref.simple_server
 from collections.abc import Callable
 from types import TracebackType
@@ -97,4 +98,6 @@ def serve(storage: Any, announce: Announce, *, host: str = LOOPBACK, port: int |
     """Bind, tell the URL to `announce`, and serve until Ctrl-C."""
     dashboard = Dashboard(storage, host=host, port=port)
     announce(dashboard.url)
-    dashboard.serve()
+    with warnings.catch_warnings():  # on every look at the importances of a small study
+        warnings.filterwarnings("ignore", category=UserWarning, module="optuna")
+        dashboard.serve()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from analysis.atomic import CannotWrite
 from analysis.errors import TailtuneError
 from tailtune.brake import Brake
 from tailtune.exchange import Observer, Space
@@ -90,6 +91,7 @@ def _until_done(
     while not ledger.finished and not brake.pulled():
         before = ledger.reports
         with connected_ray(study.folder, resources.concurrent * resources.cpus_per_trial, address) as own:
+            brake.listen()
             _tune(study, ledger, brake, trainable, shared, at_once=own)
         if brake.reason == "ray died":
             brake.reason = None
@@ -147,6 +149,8 @@ def _tune(
         pass
     except (RayError, TuneError, ConnectionError) as error:
         brake.last_error = error
+    except OSError as fault:  # Tune keeps a few files of its own in the study's folder
+        brake.fail(fault)
 
 
 def _close(ledger: Ledger, brake: Brake) -> None:
@@ -167,10 +171,11 @@ def _ending(ledger: Ledger, brake: Brake) -> Ending:
 
 
 def _storage_fault(study: Study, fault: Exception) -> TailtuneError:
-    if isinstance(fault, TailtuneError):
+    if isinstance(fault, TailtuneError) and not isinstance(fault, CannotWrite):
         return fault
+    said = fault.message if isinstance(fault, CannotWrite) else _line(fault)
     return TailtuneError(
-        f"the search could not go on: {_line(fault)}",
+        f"the search could not go on: {said}",
         f"mend that, then `tailtune resume {study.name}`; every finished epoch is kept",
     )
 

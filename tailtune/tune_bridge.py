@@ -15,6 +15,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
+from analysis.atomic import CannotWrite
 from tailtune.brake import Brake
 from tailtune.exchange import EpochResult
 from tailtune.optuna_bridge import Ledger
@@ -84,9 +85,13 @@ class LedgerScheduler(TrialScheduler):  # type: ignore[misc]
         self._live.pop(trial.trial_id, None)
 
     def on_trial_error(self, controller: Any, trial: Trial) -> None:
-        """Tell a trial's own exception from a worker process that is gone."""
+        """Tell a trial's own exception from a worker process that is gone, and from a full disk."""
         self._live.pop(trial.trial_id, None)
         error = _error_of(trial)
+        cause = getattr(error, "cause", None) or error
+        if isinstance(cause, CannotWrite):  # the next trial would meet it as well, and all would end as FAIL
+            self._brake.fail(cause)
+            raise Halted from cause
         number = trial.config["number"]
         gone = isinstance(error, RayActorError) and not getattr(error, "actor_init_failed", False)
         if gone:

@@ -32,9 +32,10 @@ def rank(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Rank trials by macro-F1, with intervals.
+    """Rank trials by macro-F1, with 95 % intervals.
 
-    Marks the trials that cannot be told from the best.
+    Marks the trials that cannot be told from the best. A long upper arm of an interval says that many classes
+    have too few validation images to be judged (docs/ranking.md).
     """
     from tailtune import api, tables
 

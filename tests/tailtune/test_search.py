@@ -88,20 +88,28 @@ def test_a_time_budget_leaves_trials_that_are_resumed(tmp_path: Path) -> None:
         assert before.get(trial.number, {}).items() <= trial.intermediate_values.items()
 
 
-@pytest.mark.parametrize("how", ["ctrl-c", pytest.param("stop file", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "SIGINT",
+        pytest.param("SIGTERM", marks=pytest.mark.slow),
+        pytest.param("stop file", marks=pytest.mark.slow),
+    ],
+)
 def test_a_stop_is_orderly_and_quick(tmp_path: Path, how: str) -> None:
     study = make(tmp_path, 50, 9)
     with drive(tmp_path, "sleep=600") as driver:
         while driver.poll() is None and not study.optuna().trials:
             time.sleep(0.1)
         time.sleep(1.0)
-        if how == "ctrl-c":
-            driver.send_signal(signal.SIGINT)
+        if how != "stop file":
+            driver.send_signal(signal.Signals[how])
         else:
             assert study.request_stop()
         output = driver.communicate(timeout=120)[0]  # not the ten minutes that the epoch under way takes
     assert driver.returncode == 0, output
-    assert ("interrupted" if how == "ctrl-c" else "stop requested") in output
+    assert ("stop requested" if how == "stop file" else "interrupted") in output
+    assert "received at time" not in output  # Ray's own handler dumps a stack
     assert study.status()["state"] == "stopped"
     assert study.status()["trials"] | {"WAITING": 0} == dict.fromkeys(TrialState.__members__, 0)
 
@@ -156,6 +164,15 @@ def test_a_storage_that_fails_ends_the_search_and_not_the_trials(tmp_path: Path)
     assert study.status()["trials"]["FAIL"] == 0
     assert study.status()["trials"]["RUNNING"] == 0
     assert run_search(study, ToySpace(), ToyTrainable).ending == "finished"
+
+
+def test_a_full_disk_under_a_trial_ends_the_search_and_not_the_trial(tmp_path: Path) -> None:
+    study = make(tmp_path, 4, 5, concurrent=1, grace=5)
+    with pytest.raises(TailtuneError, match=r"could not go on: cannot write .*no space left") as error:
+        run_search(study, ToySpace({1: "full@3"}), ToyTrainable)
+    assert "`tailtune resume toy`" in error.value.remedy
+    assert study.status()["trials"] == dict.fromkeys(TrialState.__members__, 0) | {"COMPLETE": 1, "WAITING": 1}
+    assert len(study.optuna().trials[1].intermediate_values) == 2
 
 
 def test_addresses_that_cannot_work(tmp_path: Path) -> None:

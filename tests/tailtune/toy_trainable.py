@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -10,6 +11,7 @@ from typing import Any
 
 from ray import tune
 
+from analysis.atomic import write_error
 from analysis.records import RecordFolder
 from trainable.config import TrialConfig
 from trainable.parent_death import die_with_parent
@@ -22,7 +24,7 @@ def curve(config: TrialConfig, epoch: int) -> float:
 
 
 class ToyTrainable(tune.Trainable):
-    """Does what its configuration's name says: `sleep=0.1 raise@2 exit@3 nan@4 diverge@2 refuse`."""
+    """Does what its configuration's name says: `sleep=0.1 raise@2 full@2 exit@3 nan@4 diverge@2 refuse`."""
 
     def setup(self, config: dict[str, Any]) -> None:
         die_with_parent()
@@ -54,6 +56,10 @@ class ToyTrainable(tune.Trainable):
             time.sleep(float(self._words.get("sleep", 0.0)))
             if self._now("raise"):
                 raise RuntimeError("the toy broke\nwith details")
+            if self._now("full"):
+                raise write_error(
+                    self.folder.path / "checkpoint.pt", OSError(errno.ENOSPC, "No space left on device")
+                )
             if self._now("exit"):
                 os._exit(3)
             epoch = len(self.history) + 1
