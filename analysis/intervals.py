@@ -6,8 +6,11 @@ three: its nominal 95 % intervals held the truth in 82 % of simulations with thr
 a draw from what the images leave possible. Image weights are exponential (Rubin's Bayesian bootstrap), and
 every class has one more, imagined image of weight Gamma(`PRIOR_IMAGES`): a random image of a random class,
 predicted as that one was, or, for the case that all or none were right, one that is simply right or wrong.
-Weights are scaled to each class's number of images. Trials that are resampled together share all weights
-and imagined images, so that differences between them are paired. `benchmarks/interval_coverage.py` measures.
+Weights are scaled to each class's number of images. Where a network never predicts many of the rare classes,
+the imagined images credit it with hits that it would not have: the draws alone held the truth in some 40 % of
+simulations on 121 classes, so `percentile_interval` also holds without that credit. Trials that are resampled
+together share all weights and imagined images, so that differences between them are paired.
+`benchmarks/interval_coverage.py` measures.
 """
 
 from __future__ import annotations
@@ -86,11 +89,24 @@ def interval_of(
 def percentile_interval(
     value: float, draws: NDArray[np.float64], confidence: float, untrusted: tuple[int, ...] = ()
 ) -> Interval:
-    """Return the central interval of `draws` `(R,)`, stretched to `value` where it lies outside."""
+    """Return the central interval of a score's `draws` `(R,)`, stretched to hold with and without smoothing.
+
+    Smoothing takes a rare class to be like the others, which moves the centre of the draws away from
+    `value`. That is an assumption, not evidence: the ends are the outer ones of the draws as they are and of
+    the draws centred on `value`.
+
+    Args:
+        value: The score of the images themselves, in [0, 1].
+        draws: From `smoothed_replicates`.
+        confidence: Nominal coverage, in (0, 1).
+        untrusted: Passed on.
+    """
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
     low, high = np.quantile(draws, [(1.0 - confidence) / 2.0, (1.0 + confidence) / 2.0])
-    return Interval(value, min(float(low), value), max(float(high), value), confidence, untrusted)
+    drift = float(draws.mean()) - value
+    low, high = max(0.0, float(low) - max(drift, 0.0)), min(1.0, float(high) - min(drift, 0.0))
+    return Interval(value, min(low, value), max(high, value), confidence, untrusted)
 
 
 def untrusted_classes(targets: ArrayLike, num_classes: int) -> tuple[int, ...]:

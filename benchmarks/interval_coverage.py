@@ -3,7 +3,8 @@
     python -m benchmarks.interval_coverage [--runs 300] [--replicates 400] [--seed 0]
 
 Simulation: a true confusion matrix is drawn (recalls spread around 0.3, 0.6 or 0.9, either the same for all
-classes or falling towards rare ones; errors fall on other classes unevenly), then a validation split with
+classes, or falling towards rare ones, or with most of the rarest never predicted at all; errors fall on other
+classes unevenly), then a validation split with
 the profile's counts. The truth is the macro-F1 of the true matrix at those counts. A second table counts how
 often the set that ties with the best of twelve trials holds the truly best one, and how many trials it holds.
 """
@@ -25,8 +26,12 @@ PROFILES = {
     "10 or more a class": np.array([10, 12, 15, 20, 25, 30, 40, 60] * 3),
     "3 a class": np.full(24, 3),
     "long tail with 1s": np.array([500, 250, 120, 60, 40, 30, 20, 14, 10, 7, 5, 4, 3, 3, 2, 2, 2] + [1] * 7),
+    "121 classes, 396 to 2": np.round(np.geomspace(396, 2, 121)).astype(int),
 }
 LEVELS = (0.3, 0.6, 0.9)
+SHAPES = ("equal", "rare are worse", "rare are never predicted")
+METHODS = ("raw", "smoothed", "ours")
+TAILS = (0.025, 0.975)
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -37,11 +42,16 @@ def truths(counts: Labels, rng: np.random.Generator) -> Iterator[Floats]:
     """Yield a true confusion matrix `(C, C)`, rows summing to 1, for each level and shape of recall."""
     num_classes = len(counts)
     for level in LEVELS:
-        for rare_are_worse in (False, True):
+        for shape in SHAPES:
             recall = rng.beta(4 * level, 4 * (1 - level), num_classes)
-            if rare_are_worse:
+            if shape != "equal":
                 recall = np.clip(recall * np.interp(np.log(counts), [0, np.log(100)], [0.5, 1.1]), 0.02, 0.98)
+            never = np.zeros(num_classes, dtype=bool)
+            if shape == "rare are never predicted":
+                never = rng.random(num_classes) < np.interp(np.log(counts), [0, np.log(30)], [0.8, 0.0])
+            recall[never] = 0.0
             rows = rng.dirichlet(np.maximum(8 * counts / counts.sum(), 0.05), num_classes) + 1e-9
+            rows[:, never] = 0.0
             np.fill_diagonal(rows, 0.0)
             rows *= ((1 - recall) / rows.sum(axis=1))[:, None]
             np.fill_diagonal(rows, recall)
@@ -53,17 +63,18 @@ def drawn(rows: Floats, targets: Labels, rng: np.random.Generator) -> Labels:
     return (rng.random((len(targets), 1)) > rows[targets].cumsum(axis=1)[:, :-1]).sum(axis=1)
 
 
-def raw_percentile(confusion: Labels, replicates: int, rng: np.random.Generator) -> Floats:
-    """Return draws `(R,)` of the stratified bootstrap: each class's images drawn with replacement."""
+def raw_ends(confusion: Labels, replicates: int, rng: np.random.Generator) -> Floats:
+    """Return the ends `(2,)` of the stratified bootstrap: each class's images drawn with replacement."""
     sizes = confusion.sum(axis=1)
     resampled = [rng.multinomial(n, row / n, size=replicates) for n, row in zip(sizes, confusion, strict=True)]
-    return macro_f1(ClassCounts.of(np.stack(resampled, axis=1)))
+    ends: Floats = np.quantile(macro_f1(ClassCounts.of(np.stack(resampled, axis=1))), TAILS)
+    return ends
 
 
 def coverage(counts: Labels, runs: int, replicates: int, rng: np.random.Generator) -> dict[str, list[Floats]]:
     """Return by method, for each kind of truth, `(runs, 2)` of covered or not, and the interval's width."""
     targets, num_classes = np.repeat(np.arange(len(counts)), counts), len(counts)
-    found: Found = {name: [[] for _ in range(2 * len(LEVELS))] for name in ("raw", "ours")}
+    found: Found = {name: [[] for _ in range(len(SHAPES) * len(LEVELS))] for name in METHODS}
     for run in range(runs):
         for kind, rows in enumerate(truths(counts, rng)):
             truth = float(macro_f1(ClassCounts.of(rows * counts[:, None])))
@@ -71,9 +82,14 @@ def coverage(counts: Labels, runs: int, replicates: int, rng: np.random.Generato
             confusion = confusion_matrix(targets, classes, num_classes)
             value = float(macro_f1(ClassCounts.of(confusion)))
             ours = smoothed_replicates(targets, classes[None], num_classes, replicates=replicates, seed=run)[0]
-            for name, draws in (("raw", raw_percentile(confusion, replicates, rng)), ("ours", ours)):
-                interval = percentile_interval(value, draws, 0.95)
-                found[name][kind].append((interval.low <= truth <= interval.high, interval.high - interval.low))
+            interval = percentile_interval(value, ours, 0.95)
+            ends = (
+                raw_ends(confusion, replicates, rng),
+                np.quantile(ours, TAILS),
+                (interval.low, interval.high),
+            )
+            for name, (low, high) in zip(METHODS, ends, strict=True):
+                found[name][kind].append((min(low, value) <= truth <= max(high, value), high - low))
     return {name: [np.array(kind, dtype=np.float64) for kind in kinds] for name, kinds in found.items()}
 
 
@@ -82,7 +98,7 @@ def ties(counts: Labels, runs: int, replicates: int, rng: np.random.Generator) -
     targets, num_classes = np.repeat(np.arange(len(counts)), counts), len(counts)
     right = leader_right = size = 0
     for run in range(runs):
-        base = list(truths(counts, rng))[2]
+        base = list(truths(counts, rng))[len(SHAPES)]
         shares = np.sort(rng.uniform(0.0, 0.15, 12))
         nets = [(1 - share) * base + share / num_classes for share in shares]
         best = int(np.argmax([macro_f1(ClassCounts.of(net * counts[:, None])) for net in nets]))
@@ -102,7 +118,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     rng = np.random.default_rng(args.seed)
-    heading = ["validation images", *(f"{n}: {c}" for n in ("raw", "ours") for c in ("mean", "worst", "width"))]
+    heading = ["validation images", *(f"{n}: {c}" for n in METHODS for c in ("mean", "worst", "width"))]
     print("| " + " | ".join(heading) + " |\n" + "|---" * len(heading) + "|")
     for name, counts in PROFILES.items():
         cells = []

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tailtune.api import (
         dashboard,
+        data,
         doctor,
+        estimate,
         export,
         lr_find,
         rank,
@@ -31,7 +33,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "dashboard",
+    "data",
     "doctor",
+    "estimate",
     "export",
     "lr_find",
     "rank",

@@ -27,6 +27,17 @@ def test_help_is_instant_and_imports_nothing_heavy() -> None:
     assert time.perf_counter() - start < 5.0  # well under a second on a machine that does nothing else
 
 
+def test_every_command_is_a_function_of_the_package() -> None:
+    code = (
+        "import tailtune, typer; from tailtune.cli import app;"
+        "names = {name.replace('-', '_') for name in typer.main.get_command(app).commands};"
+        "assert all(callable(getattr(tailtune, name)) for name in names), names;"
+        "print(names - set(tailtune.__all__), set(tailtune.__all__) - names)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "set() {'estimate'}\n", done.stdout + done.stderr  # `search --dry-run` is `estimate`
+
+
 def test_module_runs_as_a_program() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tailtune", "--help"], capture_output=True, text=True, check=False
