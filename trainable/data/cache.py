@@ -108,13 +108,18 @@ def allocate(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     Raises:
         OSError: If the disk has too little space.
     """
+    path.unlink(missing_ok=True)
     wanted = int(np.prod(shape))
     if shutil.disk_usage(path.parent).free < wanted:
         raise OSError(errno.ENOSPC, f"{wanted / 2**20:,.0f} MiB are needed")
-    images: NDArray[np.uint8] = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-    if hasattr(os, "posix_fallocate"):
-        with open(path, "r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    try:
+        images: NDArray[np.uint8] = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+        if hasattr(os, "posix_fallocate"):
+            with open(path, "r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError:
+        path.unlink(missing_ok=True)  # else the part that was taken stays taken
+        raise
     return images
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,12 +12,15 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
 
 if TYPE_CHECKING:  # this module runs in many processes, and torch takes seconds to import
     from trainable.config import Resize
 
 MAX_PIXELS = 89_478_485
 """Larger images are refused as decompression bombs (Pillow's own bound: 256 MB of colour)."""
+_SMALL = 65536
+"""Bytes: a smaller JPEG is read at once, as opening it costs as much as decoding it."""
 
 
 def decode_image(
@@ -57,7 +61,7 @@ def open_image(source: Path | str | BinaryIO, image_size: tuple[int, int] | None
         image_size: Height and width that are wanted; a JPEG is then decoded at a half, a quarter or an eighth
             of its size where that is still twice as large.
     """
-    with Image.open(source) as image:
+    with _opened(source) as image:
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError(f"{image.width}x{image.height} pixels exceed {MAX_PIXELS}")
         if image_size is not None and min(image.size) >= 4 * max(image_size):
@@ -67,6 +71,20 @@ def open_image(source: Path | str | BinaryIO, image_size: tuple[int, int] | None
             image if image.format == "JPEG" and "exif" not in image.info else ImageOps.exif_transpose(image)
         )
         return _as_shown(upright)
+
+
+def _opened(source: Path | str | BinaryIO) -> Image.Image:
+    """Return what `Image.open` does; a small JPEG without asking every other format first."""
+    if not isinstance(source, str | Path):
+        return Image.open(source)
+    with open(source, "rb", buffering=0) as file:
+        content = file.read(_SMALL)
+    if len(content) == _SMALL or not content.startswith(b"\xff\xd8\xff"):
+        return Image.open(source)
+    try:
+        return JpegImageFile(io.BytesIO(content))
+    except SyntaxError:  # damaged: Pillow's own message is the one to show
+        return Image.open(source)
 
 
 def _as_shown(image: Image.Image) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -41,7 +42,7 @@ def list_folder(root: Path, source: str) -> Listing:
     """Return the images under `root`; a class is a folder, with all that lies below it.
 
     Hidden files are passed over in silence, other files that are no images are named. A link to a
-    folder is followed, once.
+    folder is followed, unless it leads to one above it.
 
     Raises:
         TailtuneError: If there are images, but no folders of classes.
@@ -54,12 +55,16 @@ def list_folder(root: Path, source: str) -> Listing:
     skipped: list[tuple[str, str]] = []
     notes = _beside(root, [prefix for prefix, _ in parts]) if parts[0][0] else []
     for part, code in parts:
+        above = frozenset({_identity(os.stat(root)), _identity(os.stat(root / part))})
         for entry in _sorted_entries(root / part):
-            if not entry.is_dir():
+            if not _is_folder(entry):
                 if not entry.name.startswith("."):
                     skipped.append((f"{part}{entry.name}", "lies outside the class folders"))
                 continue
-            for name, status in _walk(Path(entry.path), f"{part}{entry.name}/", frozenset()):
+            for name, status in _walk(Path(entry.path), f"{part}{entry.name}/", above):
+                if stat.S_ISDIR(status.st_mode):
+                    skipped.append((name, "leads back to a folder above it"))
+                    continue
                 if not is_image_name(name):
                     skipped.append((name, "is not an image file"))
                     continue
@@ -87,18 +92,27 @@ def list_folder(root: Path, source: str) -> Listing:
 def _parts(root: Path) -> list[tuple[str, int]]:
     """Return prefix and split code of each part: one without prefix unless there is a `train/` of folders."""
     named = [
-        (entry.name, SPLIT_CODES.get(entry.name.lower())) for entry in _sorted_entries(root) if entry.is_dir()
+        (entry.name, SPLIT_CODES.get(entry.name.lower()))
+        for entry in _sorted_entries(root)
+        if _is_folder(entry)
     ]
     parts = [(f"{name}/", code) for name, code in named if code is not None]
     trained = [prefix for prefix, code in parts if code == TRAIN]
-    if any(entry.is_dir() for prefix in trained for entry in _sorted_entries(root / prefix)):
+    if any(_is_folder(entry) for prefix in trained for entry in _sorted_entries(root / prefix)):
         return parts
     return [("", UNASSIGNED)]
 
 
 def _beside(root: Path, parts: list[str]) -> list[str]:
-    others = [e.name for e in _sorted_entries(root) if e.is_dir() and f"{e.name}/" not in parts]
+    others = [e.name for e in _sorted_entries(root) if _is_folder(e) and f"{e.name}/" not in parts]
     return [f"folders beside train/ are not read: {', '.join(others)}"] if others else []
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or beyond what may be read: it is named with the files
+        return False
 
 
 def _sorted_entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -109,19 +123,24 @@ def _sorted_entries(folder: Path) -> list[os.DirEntry[str]]:
         raise TailtuneError(
             f"{folder}: must be readable, but {error.strerror}", "check its permissions"
         ) from None
-    return sorted((e for e in found if not (e.is_dir() and e.name.startswith("."))), key=lambda e: e.name)
+    return sorted((e for e in found if not (e.name.startswith(".") and _is_folder(e))), key=lambda e: e.name)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _walk(folder: Path, prefix: str, above: frozenset[tuple[int, int]]) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield name and status of each file below `folder`; `above` are the folders on the way, against loops."""
+    """Yield name and status of each file below `folder`, and of a link to one of the folders `above` it."""
     status = os.stat(folder)
-    here = (status.st_dev, status.st_ino)
+    here = _identity(status)
     if here in above:
+        yield prefix.removesuffix("/"), status
         return
     for entry in _sorted_entries(folder):
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
+        if _is_folder(entry):
             yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", above | {here})
         else:
             try:

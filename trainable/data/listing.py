@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,12 +144,23 @@ def check_classes(listing: Listing) -> None:
 
 
 def _check_names(listing: Listing) -> None:
+    """Refuse two names that people, or another file system, take for one.
+
+    Systems differ in how they store an accent (one character, or a letter and a mark).
+    """
     seen: dict[str, str] = {}
     for name in listing.class_names:
-        other = seen.setdefault(" ".join(name.casefold().split()), name)
+        plain = " ".join(unicodedata.normalize("NFC", name).casefold().split())
+        other = seen.setdefault(plain, name)
         if other != name:
             raise TailtuneError(
-                f"{listing.source}: class names must differ by more than case and spaces, "
-                f"got '{other}' and '{name}'",
+                f"{listing.source}: class names must differ by more than case and spaces "
+                "(and the way an accent is stored), "
+                f"got '{_spaces_shown(other)}' and '{_spaces_shown(name)}'",
                 "give both the same name, or clearly different ones",
             )
+
+
+def _spaces_shown(name: str) -> str:
+    """Return `name` with visible spaces where there are more than the eye expects."""
+    return name if " ".join(name.split()) == name else re.sub(r"\s", "␣", name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import os
@@ -21,14 +22,16 @@ def list_manifest(path: Path, source: str, *, allow_outside: bool = False) -> Li
     """Return the images that a manifest names; a file that is absent is named and left out.
 
     Args:
-        path: The manifest; comma, semicolon or tab between columns, UTF-8 or (where that fails) Latin-1.
+        path: The manifest; comma, semicolon or tab between columns; UTF-8, UTF-16 with its mark, or (each line
+            that is not UTF-8, with a note) Latin-1.
         source: What the user named.
         allow_outside: Let paths be absolute or leave the manifest's folder.
 
     Raises:
         TailtuneError: If a column is missing, a split unknown, a path outside, or a path stands twice.
     """
-    rows = sorted(_rows(_table(path, source), source))
+    table, notes = _table(path, source)
+    rows = sorted(_rows(table, source))
     _check_paths([name for name, _, _, _ in rows], source, allow_outside)
     kept: list[Row] = []
     stamps: list[str] = []
@@ -59,22 +62,20 @@ def list_manifest(path: Path, source: str, *, allow_outside: bool = False) -> Li
         stamps=tuple(stamps),
         group_keys=groups if any(groups) else (),
         skipped=tuple(skipped),
-        notes=_spanning(kept),
+        notes=(*notes, *_spanning(kept)),
     )
 
 
-def _table(path: Path, source: str) -> list[dict[str, str]]:
-    """Return the rows as text by column name in lower case."""
+def _table(path: Path, source: str) -> tuple[list[dict[str, str]], tuple[str, ...]]:
+    """Return the rows as text by column name in lower case, and what had to be guessed."""
     if path.suffix.lower() == ".parquet":
-        return _parquet(path, source)
+        return _parquet(path, source), ()
     try:
-        raw = path.read_bytes()
+        text, notes = _text(path.read_bytes())
     except OSError as error:
         raise TailtuneError(f"{source}: must be readable, but {error.strerror}") from None
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = raw.decode("latin-1")
+    except UnicodeDecodeError as error:
+        raise TailtuneError(f"{source}: must be UTF-8, but {error.reason}", "save it as UTF-8") from None
     header = text.partition("\n")[0]
     separator = max(",;\t", key=header.count)
     try:
@@ -87,13 +88,41 @@ def _table(path: Path, source: str) -> list[dict[str, str]]:
             f"{source}: must hold a header and rows, got an empty file", "start it with `path,label`"
         )
     columns = [cell.strip().lower() for cell in lines[0]]
+    if len(set(columns)) < len(columns):
+        raise TailtuneError(
+            f"{source}: each column must stand once, got {', '.join(columns)}", "rename or remove one"
+        )
     for number, line in enumerate(lines[1:], start=2):
         if len(line) != len(columns):
             raise TailtuneError(
                 f"{source}: each row must have the header's {len(columns)} cells, row {number} has {len(line)}",
                 "use one separator throughout, and quote cells that hold it",
             )
-    return [dict(zip(columns, (cell.strip() for cell in line), strict=True)) for line in lines[1:]]
+    return [dict(zip(columns, (cell.strip() for cell in line), strict=True)) for line in lines[1:]], notes
+
+
+def _text(raw: bytes) -> tuple[str, tuple[str, ...]]:
+    """Return a file as text, and a note where lines were taken for Latin-1.
+
+    Each line is judged for itself: tables are pasted together from several programs, and one line in
+    another encoding must not turn every `ö` of the others into two characters, and a class into two.
+    """
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return raw.decode("utf-16"), ()
+    try:
+        return raw.decode("utf-8-sig"), ()
+    except UnicodeDecodeError:
+        pass
+    lines: list[str] = []
+    guessed: list[int] = []
+    for number, line in enumerate(raw.removeprefix(codecs.BOM_UTF8).splitlines(keepends=True), start=1):
+        try:
+            lines.append(line.decode("utf-8"))
+        except UnicodeDecodeError:
+            lines.append(line.decode("latin-1"))
+            guessed.append(number)
+    note = f"{len(guessed)} lines are not UTF-8 and were read as Latin-1, the first of them line {guessed[0]}"
+    return "".join(lines), (note,)
 
 
 def _parquet(path: Path, source: str) -> list[dict[str, str]]:
@@ -129,6 +158,8 @@ def _row(row: dict[str, str], number: int, source: str) -> Row:
         raise TailtuneError(
             f"{source}: each row needs a path and a label, row {number} has '{path}' and '{label}'"
         )
+    if "\0" in path:
+        raise TailtuneError(f"{source}: a path must hold no NUL character, row {number} has one")
     if split and split not in SPLIT_CODES:
         refused = unknown_name("split", split, SPLIT_CODES)
         raise TailtuneError(f"{source}, row {number}: {refused.message}", refused.remedy)

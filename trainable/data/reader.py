@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, as_completed, wait
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from joblib import Parallel, cpu_count, delayed
+from joblib import cpu_count
+from joblib.externals.loky import get_reusable_executor
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from analysis.errors import TailtuneError
@@ -21,6 +23,7 @@ from trainable.data.decode import fit, open_image, strict_pillow, without_colour
 if TYPE_CHECKING:
     from trainable.config import Resize
 
+Chunks = Generator["Chunk", None, None]
 Progress = Callable[[int, int], None]
 """Called with images done and images in all."""
 
@@ -28,6 +31,10 @@ CHUNK = 256
 """Images a task: large enough to hide what a task costs, small enough for a progress bar."""
 FEW = 1024
 """Below this starting processes costs more than they save."""
+AHEAD = 4
+"""Chunks that wait for each process, so that none has to."""
+IDLE_SECONDS = 5
+"""After which a process that has nothing to do goes; an orphan of a killed driver half a minute later."""
 
 
 @dataclass(frozen=True)
@@ -98,12 +105,13 @@ def survey(
 
 def decode_chunk(array: Path, start: int, root: Path, names: Sequence[str], geometry: Geometry) -> Chunk:
     """Decode the files `names` below `root` into the rows of the `.npy` file `array` from `start` on."""
-    images = np.lib.format.open_memmap(array, mode="r+")
+    images = np.asarray(np.lib.format.open_memmap(array, mode="r+"))  # a row of a plain array costs less
+    folder = os.path.join(root, "")
     broken: list[tuple[int, str]] = []
     with strict_pillow():
         for row, name in enumerate(names, start=start):
             try:
-                image = open_image(os.path.join(root, name), geometry.image_size)
+                image = open_image(folder + name, geometry.image_size)
                 if geometry.channels == 1:
                     grey = without_colour(image)
                     if grey is None:
@@ -111,14 +119,16 @@ def decode_chunk(array: Path, start: int, root: Path, names: Sequence[str], geom
                     image = grey
                 images[row] = fit(image, geometry.image_size, geometry.resize, geometry.channels)
             except Exception as error:  # Pillow raises anything on damaged files; each is named, none stops us
-                broken.append((row, _reason(error)))
+                broken.append((row, _reason(error, folder + name)))
     return Chunk(start, len(names), tuple(broken))
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, path: str) -> str:
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return "has too many pixels, refused as a decompression bomb"
     if isinstance(error, UnidentifiedImageError):
+        if os.path.getsize(path) == 0:
+            return "is empty"
         return "is not an image that can be read"
     text = str(getattr(error, "strerror", None) or error) or type(error).__name__
     return text.splitlines()[0][:200]
@@ -158,8 +168,8 @@ def decode_all(
     starts = [start for start in range(0, len(names), CHUNK) if start not in done]
     tasks = ((array, start, root, names[start : start + CHUNK], geometry) for start in starts)
     processes = 1 if len(starts) * CHUNK <= FEW else (workers or cpu_count())
-    with open(log, "a", encoding="utf-8") as lines:
-        for chunk in _run(tasks, processes):
+    with open(log, "a", encoding="utf-8") as lines, closing(_run(tasks, processes)) as chunks:
+        for chunk in chunks:
             if chunk.coloured:
                 raise ColourFoundError
             lines.write(json.dumps([chunk.start, chunk.count, chunk.broken]) + "\n")
@@ -171,25 +181,32 @@ def decode_all(
     return sorted(broken)
 
 
-def _run(tasks: Iterable[tuple[Path, int, Path, Sequence[str], Geometry]], processes: int) -> Iterator[Chunk]:
+def _run(tasks: Iterable[tuple[Path, int, Path, Sequence[str], Geometry]], processes: int) -> Chunks:
     if processes == 1:
         yield from (decode_chunk(*task) for task in tasks)
         return
-    run = Parallel(
-        n_jobs=processes,
-        backend="loky",
-        return_as="generator_unordered",
-        batch_size=1,
-        pre_dispatch="4*n_jobs",
-        idle_worker_timeout=5,  # seconds; orphans of a killed driver go as soon
+    executor = get_reusable_executor(
+        max_workers=processes,
+        timeout=IDLE_SECONDS,
+        env=dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
     )
+    waiting: set[Future[Chunk]] = set()
     try:
-        yield from run(delayed(decode_chunk)(*task) for task in tasks)
+        for task in tasks:
+            waiting.add(executor.submit(decode_chunk, *task))
+            if len(waiting) >= AHEAD * processes:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        yield from (future.result() for future in as_completed(waiting))
     except BrokenExecutor as error:
         raise TailtuneError(
             f"a decoding process died: {str(error).splitlines()[0]}"[:200],
             "is memory short? the next start goes on from here",
         ) from None
+    finally:
+        # What runs ends by itself. joblib's Parallel kills its workers instead, at times with a traceback.
+        for future in waiting:
+            future.cancel()
 
 
 def _done(log: Path) -> dict[int, Chunk]:

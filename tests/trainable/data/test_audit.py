@@ -80,7 +80,7 @@ def test_an_audit_finds_what_was_planted(tmp_path):
     assert document["num_classes"] == 4
     assert document["class_counts"] == {"cat": 31, "dog": 12, "eel": 3, "fox": 1}
     assert document["imbalance_ratio"] == 25.0
-    assert document["skipped"] == [{"path": "dog/001.png", "reason": "is not an image that can be read"}]
+    assert document["skipped"] == [{"path": "dog/001.png", "reason": "is empty"}]
     assert {row["class"] for row in document["untrusted_classes"]} == {"dog", "eel", "fox"}
     assert document["groups"] == {"head": 0, "medium": 1, "tail": 3}
     assert any("fox" in note for note in document["notes"])

@@ -4,7 +4,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tests.trainable.data.images import colour, grey, save
 from trainable.data import decode
@@ -156,3 +156,47 @@ def test_decompression_bombs_are_refused(side):
 
 def test_the_bound_of_pixels_is_that_of_pillow():
     assert decode.MAX_PIXELS == Image.MAX_IMAGE_PIXELS
+
+
+def progressive(path):
+    return save(colour(1, 40, 30), path, progressive=True)
+
+
+def turned(path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return save(colour(2, 40, 30), path, exif=exif)
+
+
+def of_several_pictures(path):
+    return save(colour(3, 40, 30), path, format="MPO", save_all=True, append_images=[colour(4, 40, 30)])
+
+
+JPEGS = {
+    "grey": lambda path: save(grey(0, 40, 30), path),
+    "CMYK": lambda path: save(halves("CMYK"), path),
+    "larger than is read at once": lambda path: save(colour(6, 400, 300), path, quality=100),
+    "progressive": progressive,
+    "turned": turned,
+    "of several pictures": of_several_pictures,
+}
+
+
+@pytest.mark.parametrize("kind", JPEGS)
+def test_a_jpeg_is_what_pillow_makes_of_it(tmp_path, kind):
+    path = JPEGS[kind](tmp_path / "a.jpg")
+    with Image.open(path) as image:
+        expected = ImageOps.exif_transpose(image)
+        expected = expected if expected.mode == "L" else expected.convert("RGB")
+        np.testing.assert_array_equal(np.asarray(open_image(path)), np.asarray(expected))
+
+
+@pytest.mark.parametrize("kept", [0, 2, 3, 30, 300, -2])
+def test_a_jpeg_that_is_cut_off_is_refused_as_pillow_refuses_it(tmp_path, kept):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(save(colour(0, 40, 30), path).read_bytes()[:kept])
+    with pytest.raises(OSError, match=r"\w") as plain, Image.open(path) as image:
+        image.load()
+    with pytest.raises(OSError, match=r"\w") as ours:
+        open_image(path)
+    assert (type(ours.value), str(ours.value)) == (type(plain.value), str(plain.value))

@@ -1,6 +1,11 @@
+import errno
 import json
 import os
+import resource
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -175,6 +180,44 @@ def test_an_interrupted_decoding_goes_on_where_it_stopped(data, tmp_path, monkey
         np.testing.assert_array_equal(image[..., 0], np.asarray(Image.open(data / path)))
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from trainable.config import DataConfig
+from trainable.data import load, reader
+reader.CHUNK, reader.FEW = 2, int(sys.argv[3])
+
+def kill(done, total):
+    if done >= 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+load.load_dataset(
+    sys.argv[1], data=DataConfig(image_size=(12, 10)), cache_dir=Path(sys.argv[2]), workers=2, progress=kill
+)
+"""
+
+
+@pytest.mark.parametrize("few", [100, 0], ids=["alone", "with processes"])
+def test_after_a_kill_nothing_is_decoded_twice(tmp_path, monkeypatch, few):
+    root = class_folders(tmp_path / "data", {"a": 9, "b": 8})
+    words = [sys.executable, "-c", KILLED, str(root), str(tmp_path / "cache"), str(few)]
+    with open(tmp_path / "said", "w+b") as said:  # a pipe would be held open by the decoding processes
+        assert subprocess.run(words, stderr=said).returncode == -signal.SIGKILL, said.read()
+    monkeypatch.setattr(reader, "CHUNK", 2)
+    decoded = []
+    real = reader.decode_chunk
+
+    def counted(array, start, *rest):
+        decoded.append(start)
+        return real(array, start, *rest)
+
+    monkeypatch.setattr(reader, "decode_chunk", counted)
+    dataset = loaded(root, tmp_path)
+    assert len(decoded) == 9 - 3
+    for image, path in zip(dataset.images, dataset.paths, strict=True):
+        np.testing.assert_array_equal(image[..., 0], np.asarray(Image.open(root / path)))
+
+
 def test_processes_decode_what_one_alone_would(tmp_path, monkeypatch):
     root = class_folders(tmp_path / "data", {"a": 20, "b": 9})
     (root / "a" / "013.png").write_bytes(b"broken")
@@ -319,6 +362,34 @@ def test_a_disk_without_room(tmp_path):
 
     with pytest.raises(TailtuneError, match=r"too full for the decoded images.*choose a smaller"):
         cache.open_or_fill(tmp_path / "c", "k", fill)
+
+
+def test_a_file_that_may_not_grow_leaves_nothing_behind(data, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400, hard))
+    try:
+        with pytest.raises(TailtuneError, match=r"cannot write the cache .*File too large"):
+            loaded(data, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.stat().st_size]
+    assert len(loaded(data, tmp_path).images) == 5
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_disk_that_fills_up_while_decoding(tmp_path, monkeypatch, processes):
+    root = class_folders(tmp_path / "data", {"a": 40, "b": 24})
+    monkeypatch.setattr(reader, "FEW", 0)
+    monkeypatch.setattr(reader, "CHUNK", 4)
+
+    def full(done, total):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(TailtuneError, match=r"too full for the decoded images: No space left"):
+        loaded(root, tmp_path, workers=processes, progress=full)
+    seen = []
+    assert len(loaded(root, tmp_path, progress=lambda done, total: seen.append(done)).images) == 64
+    assert seen[0] == 8
 
 
 def test_the_space_of_the_images_is_taken_at_once(tmp_path):
