@@ -34,9 +34,12 @@ table {{ border-collapse: collapse; width: 100% }} td, th {{ padding: .25rem .6r
   vertical-align: middle; border-bottom: 1px solid #e3e7ec }} td.n {{ text-align: right;
   font-variant-numeric: tabular-nums }}
 .bar {{ background: #3a6ea5; height: .7rem; border-radius: 2px; min-width: 1px }}
-img {{ image-rendering: pixelated; display: block }} figure {{ display: inline-block; margin: 0 1rem 1rem 0;
-  vertical-align: top; max-width: 30rem }} figcaption {{ font-size: .8rem; color: #55606e;
-  overflow-wrap: anywhere }} .warn {{ color: #a33 }} .soft {{ color: #55606e }}
+.named td:not(:last-child) {{ white-space: nowrap }}
+nav a {{ color: #3a6ea5; margin-right: 1rem }}
+.sets {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); gap: 1rem }}
+img {{ image-rendering: pixelated; display: block; max-width: 100% }} figure {{ margin: 0 }}
+figcaption {{ font-size: .8rem; color: #55606e; overflow-wrap: anywhere }}
+.warn {{ color: #a33 }} .soft {{ color: #55606e }}
 </style></head><body>
 """
 
@@ -56,13 +59,14 @@ def page(audit: Audit, dataset: ImageDataset) -> str:
         ("Channels", _channels(audit)),
         (
             "Resolvable",
-            f"macro-F1 differences below {audit.resolvable:.3f} drown in noise on this validation",
+            f"macro-F1 differences below {audit.resolvable:.3f} drown in noise on this validation split",
         ),
         ("Fingerprint", audit.fingerprint),
     ]
     sections = [
         _HEAD.format(title=escape(f"Audit of {audit.source}")),
         f"<h1>Audit of {escape(audit.source)}</h1>",
+        '<nav><a href="#copies">Copies</a><a href="#classes">Classes</a></nav>',
         _table((), facts),
         "<h2>Suggestions</h2>",
         _table(("option", "value", "because"), [(s.option, s.value, s.reason) for s in audit.suggestions]),
@@ -88,7 +92,7 @@ def _channels(audit: Audit) -> str:
 def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     head = "".join(f"<th>{escape(h)}</th>" for h in headings)
     body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in rows)
-    return f"<table>{f'<tr>{head}</tr>' if head else ''}{body}</table>"
+    return f"<table{' class=named' if head else ''}>{f'<tr>{head}</tr>' if head else ''}{body}</table>"
 
 
 def _listed(title: str, rows: Sequence[Sequence[str]]) -> str:
@@ -98,7 +102,7 @@ def _listed(title: str, rows: Sequence[Sequence[str]]) -> str:
 
 def _copies(audit: Audit, dataset: ImageDataset) -> str:
     if not audit.copies:
-        return "<h2>Copies</h2><p>None were found.</p>"
+        return "<h2 id=copies>Copies</h2><p>None were found.</p>"
     figures = []
     for found in audit.copies[:MOST_SETS]:
         warnings = [
@@ -117,7 +121,7 @@ def _copies(audit: Audit, dataset: ImageDataset) -> str:
         )
     hidden = len(audit.copies) - len(figures)
     more = f"<p class=soft>… and {hidden} sets more: see the JSON document.</p>" if hidden else ""
-    return f"<h2>Copies ({len(audit.copies)} sets)</h2>{''.join(figures)}{more}"
+    return f"<h2 id=copies>Copies ({len(audit.copies)} sets)</h2><div class=sets>{''.join(figures)}</div>{more}"
 
 
 def _classes(audit: Audit, dataset: ImageDataset) -> str:
@@ -133,7 +137,7 @@ def _classes(audit: Audit, dataset: ImageDataset) -> str:
             f"style='width:{100 * count / most:.1f}%'></div></td><td>{_strip(dataset.images, shown)}</td></tr>"
         )
     head = "".join(f"<th>{h}</th>" for h in ("class", "train", "val", "test", "", ""))
-    return f"<h2>Classes</h2><table><tr>{head}</tr>{''.join(rows)}</table>"
+    return f"<h2 id=classes>Classes</h2><table><tr>{head}</tr>{''.join(rows)}</table>"
 
 
 def _strip(images: NDArray[np.uint8], positions: Iterable[int]) -> str:

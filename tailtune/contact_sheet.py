@@ -73,7 +73,9 @@ def contact_sheet(dataset: ImageDataset, split: Split, name: str, data: DataConf
     draw = ImageDraw.Draw(sheet)
     for row, position in enumerate(chosen.tolist()):
         label = dataset.class_names[int(dataset.labels[position])]
-        draw.text((4, row * step + TILE // 2 - 6), label[:28], fill="black")
+        draw.text(
+            (4, row * step + TILE // 2 - 6), label if len(label) <= 28 else f"{label[:27]}…", fill="black"
+        )
         sheet.paste(tile(np.asarray(dataset.images[position]), TILE), (NAME, row * step))
         for column, images in enumerate(columns, start=1):
             sheet.paste(tile(images[row], TILE), (NAME + column * step + GAP, row * step))

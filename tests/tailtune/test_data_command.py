@@ -67,7 +67,7 @@ def test_the_page_holds_everything_and_escapes_names(
     assert "&lt;b&gt;dog" in text
     assert "<b>dog" not in text
     assert "several labels" in text
-    sources = re.findall(r'(?:src|href)="([^"]*)"', text)
+    sources = re.findall(r'(?:src|href)="([^"#]+)"', text)
     assert sources
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     assert "http:" not in text

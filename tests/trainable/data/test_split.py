@@ -68,6 +68,42 @@ def test_groups_stay_whole(pairs, seed):
         assert units & in_train
 
 
+group_sizes = st.lists(st.integers(1, 12), min_size=1, max_size=8)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(group_sizes, min_size=2, max_size=6).filter(lambda of: max(map(len, of)) > 1),
+    st.integers(0, 2**32),
+    st.floats(0.05, 0.45),
+    st.sampled_from([0.0, 0.2]),
+)
+def test_groups_of_any_size(classes, seed, validation, test):
+    labels = [label for label, sizes in enumerate(classes) for size in sizes for _ in range(size)]
+    groups = np.repeat(np.arange(sum(map(len, classes))), [size for sizes in classes for size in sizes])
+    data = dataset(labels, groups=groups)
+    split = make_split(data, seed=seed, validation_fraction=validation, test_fraction=test)
+    again = make_split(data, seed=seed, validation_fraction=validation, test_fraction=test)
+    parts = [split.train, split.val, split.test]
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(len(labels)))
+    for part, same in zip(parts, (again.train, again.val, again.test), strict=True):
+        np.testing.assert_array_equal(part, same)
+    trained, validated, tested = (set(data.groups[part].tolist()) for part in parts)
+    assert len(trained | validated | tested) == len(trained) + len(validated) + len(tested)
+    in_val = data.class_counts(split.val)
+    for label, sizes in enumerate(classes):
+        of_class = set(data.groups[data.labels == label].tolist())
+        assert of_class & trained
+        assert bool(of_class & validated) == (len(sizes) >= 2)
+        assert bool(of_class & tested) == (len(sizes) >= 3 and test > 0)
+        if test == 0 and len(sizes) >= 2:  # as near to its share as whole groups allow
+            assert abs(in_val[label] - validation * sum(sizes)) <= max(sizes)
+    alone = [f"c{label}" for label, sizes in enumerate(classes) if len(sizes) == 1]
+    said = [note for note in split.notes if "single group of images" in note]
+    assert bool(alone) == bool(said)
+    assert all(name in note for note in said for name in alone)
+
+
 def test_the_seed_alone_decides():
     data = dataset(np.repeat(np.arange(5), 40))
     one, same, other = (make_split(data, seed=seed).val for seed in (1, 1, 2))
