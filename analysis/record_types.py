@@ -49,6 +49,10 @@ class Cost:
     flops: int | None = None
     """Multiply-adds counted as two, of one image's forward pass."""
     seconds_to_best: Finite | None = None
+    forward_passes: int | None = None
+    """Of the network, for one image's stored predictions and in an exported model: 1, and 1 for each view."""
+    predict_images_per_second: Finite | None = None
+    """Validation images a second in that prediction, with all its passes."""
 
 
 @dataclass(frozen=True, kw_only=True)

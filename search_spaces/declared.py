@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from analysis.errors import UsageError
 from search_spaces.dimensions import Fields, contains, ends, pin, pinned_fields, widened, written
-from search_spaces.families import FAMILIES, RULED, Chooser, Members, combinations
+from search_spaces.families import FAMILIES, LEARNT_BY_HEADS, RULED, Chooser, Members, combinations
 from search_spaces.reader import Reader
 from search_spaces.space import PARTS, SearchSpace
 from trainable.augment import AUGMENT
@@ -80,7 +80,9 @@ class DeclaredSpace(SearchSpace):
         parts |= {key: dimension.draw(trial, key) for key, dimension in self.settings.items()}
         parts["training"] = {key: dim.draw(trial, f"training.{key}") for key, dim in self.training.items()}
         # Only the pairs that this configuration needs, whether the space allows them or a starting point.
-        parts["allow"] = double_corrections(parts["loss"], parts["sampler"], parts["class_weights"])
+        parts["allow"] = double_corrections(
+            parts["loss"], parts["sampler"], parts["class_weights"], parts["posthoc"]
+        )
         given = {key: getattr(base, key) for key in TrialConfig.model_fields if key not in parts}
         return validated(TrialConfig, given | parts)
 
@@ -127,8 +129,14 @@ class DeclaredSpace(SearchSpace):
         }
 
     def parameters_of(self, config: TrialConfig) -> dict[str, Scalar]:
-        """Return the parameters under which `suggest` returns the `PARTS` of `config`."""
-        outside = [path for path, dim, value in self._faced(config) if dim is None or not contains(dim, value)]
+        """Return the parameters under which `suggest` returns the `PARTS` of `config`.
+
+        A head that was found on frozen features stands, in a space without them, for loss, sampler,
+        weights and post-hoc correction alone: a search of heads is a cheap first fidelity. The rest is drawn.
+        """
+        thawed = config.frozen.active and config.frozen.name not in self.families["frozen"]
+        faced = self._faced_families(config, LEARNT_BY_HEADS) if thawed else self._faced(config)
+        outside = [path for path, dim, value in faced if dim is None or not contains(dim, value)]
         if outside:
             raise UsageError(
                 f"a starting point lies within the space, but {config.name or 'this one'} "
@@ -138,8 +146,13 @@ class DeclaredSpace(SearchSpace):
         names = tuple(getattr(config, family).name for family in RULED)
         whole = () if names in self.chooser.lawful else tuple(f"{family}.name" for family in RULED)
         reader = Reader(config, whole)
-        self.suggest(reader, config)
-        return reader.parameters
+        if not thawed:
+            self.suggest(reader, config)
+            return reader.parameters
+        for family, name in self.chooser.choose(reader).items():
+            if family in LEARNT_BY_HEADS:
+                FAMILIES[family][name].suggest(reader, f"{family}.{name}", self.families[family][name])
+        return {key: value for key, value in reader.parameters.items() if key.split(".")[0] in LEARNT_BY_HEADS}
 
     def require_weights(self) -> None:
         """Refuse networks that start from trained weights which cannot be had."""
@@ -155,9 +168,7 @@ class DeclaredSpace(SearchSpace):
             if getattr(config.backbone, rate) == 0 and not supports(config.backbone.name, rate):
                 backbone[rate] = pin(0.0)
         yield from _facing("backbone", backbone, config.backbone)
-        for family, members in self.families.items():
-            part = getattr(config, family)
-            yield from _facing(f"{family}.{part.name}", members.get(part.name), part)
+        yield from self._faced_families(config, tuple(self.families))
         present = {op.name: op for op in config.augment}
         for name in self.always:
             yield _path("augment", f"no {name}"), pin(True), name in present
@@ -166,6 +177,13 @@ class DeclaredSpace(SearchSpace):
         plain = config.model_dump(mode="json", include=set(self.settings))
         yield from ((_path(key, plain[key]), dim, plain[key]) for key, dim in self.settings.items())
         yield from _facing("training", self.training, config.training)
+
+    def _faced_families(
+        self, config: TrialConfig, families: tuple[str, ...]
+    ) -> Iterator[tuple[str, Dimension | None, object]]:
+        for family in families:
+            part = getattr(config, family)
+            yield from _facing(f"{family}.{part.name}", self.families[family].get(part.name), part)
 
     def widened(self, config: TrialConfig) -> DeclaredSpace:
         """Return the smallest space that holds this one and the `PARTS` of `config`."""
@@ -181,7 +199,7 @@ class DeclaredSpace(SearchSpace):
             else:
                 optional = _with(optional, op)
         plain = config.model_dump(mode="json", include=set(self.settings))
-        needed = double_corrections(config.loss, config.sampler, config.class_weights)
+        needed = double_corrections(config.loss, config.sampler, config.class_weights, config.posthoc)
         return replace(
             self,
             families=families,

@@ -14,6 +14,7 @@ from trainable.component import Component, Suggester
 from trainable.losses import LOSSES, Loss
 from trainable.mixing import MIXING, Mixing
 from trainable.optimizers import OPTIMIZERS
+from trainable.posthoc import POSTHOC, PostHoc
 from trainable.registry import Registry
 from trainable.rules import double_corrections, impossible
 from trainable.samplers import SAMPLERS, BatchSampler
@@ -33,6 +34,7 @@ FAMILIES: dict[str, Registry[Any]] = {
     "sampler": SAMPLERS,
     "class_weights": CLASS_WEIGHTS,
     "mixing": MIXING,
+    "posthoc": POSTHOC,
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
     "averaging": AVERAGING,
@@ -46,8 +48,11 @@ FAMILIES: dict[str, Registry[Any]] = {
 }
 """The families of which a trial takes one member each, in the order in which they are asked for."""
 
-RULED = ("loss", "sampler", "class_weights", "mixing")
-"""The families whose members may exclude each other (`trainable/rules.py`); the first four asked for."""
+RULED = ("loss", "sampler", "class_weights", "mixing", "posthoc")
+"""The families whose members may exclude each other (`trainable/rules.py`); the first five asked for."""
+
+LEARNT_BY_HEADS = ("loss", "sampler", "class_weights", "posthoc")
+"""The families of which a head on frozen features tells something that holds for whole networks."""
 
 Members = dict[str, Fields]
 """The members of one family that may be tried, each with its fields."""
@@ -55,7 +60,7 @@ Combination = tuple[str, ...]
 
 
 def combinations(families: Mapping[str, Members], allow: tuple[str, ...]) -> tuple[Combination, ...]:
-    """Return the names of loss, sampler, class weights and mixing that may stand together.
+    """Return the names of loss, sampler, class weights, mixing and post-hoc correction that may stand together.
 
     A combination counts only if it is lawful whatever the space may draw for its parts.
     """
@@ -74,9 +79,11 @@ def combinations(families: Mapping[str, Members], allow: tuple[str, ...]) -> tup
 
 
 def _lawful(parts: tuple[Component, ...], allow: tuple[str, ...]) -> bool:
-    loss, sampler, weights, mixing = parts
+    loss, sampler, weights, mixing, posthoc = parts
     refusal = impossible(cast(Loss, loss), cast(ClassWeights, weights), cast(Mixing, mixing))
-    pairs = double_corrections(cast(Loss, loss), cast(BatchSampler, sampler), cast(ClassWeights, weights))
+    pairs = double_corrections(
+        cast(Loss, loss), cast(BatchSampler, sampler), cast(ClassWeights, weights), cast(PostHoc, posthoc)
+    )
     return refusal is None and all(pair in allow for pair in pairs)
 
 

@@ -19,6 +19,7 @@ PARTS = (
     "sampler",
     "class_weights",
     "mixing",
+    "posthoc",
     "optimizer",
     "schedule",
     "averaging",

@@ -9,6 +9,8 @@ import inspect
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from typing import get_args
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
@@ -27,6 +29,7 @@ IDS: Mapping[str, str] = {
     "schedule": "C7",
     "averaging": "C8",
     "tta": "C10",
+    "posthoc": "C10",
 }
 """Rows of the list of what has to exist; the families of training techniques are all C9."""
 TECHNIQUES = "C9"
@@ -85,13 +88,19 @@ def _rows(member: type[Component]) -> Iterator[str]:
 
 def _law(field: FieldInfo) -> str:
     signs = ((Ge, "ge", "≥"), (Gt, "gt", ">"), (Le, "le", "≤"), (Lt, "lt", "<"))
+    # The law of `Annotated[float, Field(ge=0)] | None`, or of a tuple of them, stands within.
+    inner = [part for choice in get_args(field.annotation) for part in get_args(choice)]
+    within = [part for part in inner if isinstance(part, FieldInfo)]
     bounds = [
         f"{sign} {getattr(entry, key):g}"
-        for entry in field.metadata
+        for entry in chain(field.metadata, *(part.metadata for part in within))
         for kind, key, sign in signs
         if isinstance(entry, kind)
     ]
-    return ", ".join(bounds) or _type(field)
+    law = ", ".join(bounds)
+    if law and within:
+        return f"{law}, or None" if type(None) in get_args(field.annotation) else f"each {law}"
+    return law or _type(field)
 
 
 def _type(field: FieldInfo) -> str:

@@ -19,6 +19,7 @@ from trainable.component import Choices, Frozen, validated
 from trainable.losses import LOSSES, Loss
 from trainable.mixing import MIXING, Mixing
 from trainable.optimizers import OPTIMIZERS, Optimizer
+from trainable.posthoc import POSTHOC, PostHoc
 from trainable.samplers import SAMPLERS, BatchSampler
 from trainable.schedules import SCHEDULES, Schedule
 from trainable.techniques import (
@@ -125,6 +126,8 @@ class TrialConfig(Frozen):
     training: TrainingConfig = TrainingConfig()
     tta: Annotated[ViewSet, TTA] = TTA.parse("none")
     """Further views of each image, for the stored predictions and the exported model."""
+    posthoc: Annotated[PostHoc, POSTHOC] = POSTHOC.parse("none")
+    """Correction of the logits towards rare classes, for every epoch's predictions and the saved weights."""
 
     @model_validator(mode="after")
     def _consistent(self) -> TrialConfig:

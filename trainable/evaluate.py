@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +15,10 @@ from trainable.precision import Precision
 from trainable.tta import View
 
 HALF_MAX = 65504.0
+
+
+Correct = Callable[[Tensor, int], Tensor]
+"""Corrects logits `(V, B, K)` of V views of B images, the first of which is at the given place among all."""
 
 
 class HasImages(Protocol):
@@ -32,40 +36,44 @@ def predict_logits(
     precision: Precision,
     device: torch.device,
     views: Sequence[View] = (),
+    correct: Correct | None = None,
 ) -> NDArray[np.float16]:
     """Return logits `(N, K)` float16 of every image of `batches`, in their order.
 
     The model is evaluated in inference mode and left in training mode if it was. Values beyond
     float16's largest are clipped to it; NaN stays NaN, for the caller to judge. With `views`, the logits
-    are the logarithms of the mean probability over the image and its views.
+    are the logarithms of the mean probability over the image and its views, each corrected by `correct`.
     """
-    was_training = model.training
+    was_training, parts = model.training, []
     model.eval()
     try:
         with torch.inference_mode(), precision.autocast(device):
-            parts = [_fitting_logits(model, batch.images, views) for batch in batches]
+            for batch in batches:
+                seen = _seen(model, batch.images, views)
+                if correct is not None:
+                    seen = correct(seen, sum(len(part) for part in parts))
+                parts.append(_joined(seen).clamp(-HALF_MAX, HALF_MAX).half())
     finally:
         model.train(was_training)
     return torch.cat(parts).cpu().numpy()
 
 
-def _fitting_logits(model: nn.Module, images: Tensor, views: Sequence[View]) -> Tensor:
-    """Return logits `(B, K)` float16, in as many parts as the device's memory demands."""
+def _seen(model: nn.Module, images: Tensor, views: Sequence[View]) -> Tensor:
+    """Return float32 logits `(V, B, K)` of images and their views, in as many parts as memory demands."""
     try:
-        return _logits(model, images, views).clamp(-HALF_MAX, HALF_MAX).half()
+        own: Tensor = model(images).float()
+        return torch.stack([own, *(model(view(images)).float() for view in views)])
     except torch.OutOfMemoryError:
         if len(images) == 1:
             raise
-    return torch.cat([_fitting_logits(model, half, views) for half in images.tensor_split(2)])
+    return torch.cat([_seen(model, half, views) for half in images.tensor_split(2)], dim=1)
 
 
-def _logits(model: nn.Module, images: Tensor, views: Sequence[View]) -> Tensor:
-    own: Tensor = model(images).float()
-    if not views:
-        return own
-    others = [model(view(images)).float() for view in views]
-    log_probabilities = torch.log_softmax(torch.stack([own, *others]), dim=2)
-    return torch.logsumexp(log_probabilities, dim=0) - math.log(1 + len(views))
+def _joined(logits: Tensor) -> Tensor:
+    """Return `(B, K)` of V views `(V, B, K)`: one's own logits, else the logarithm of the mean probability."""
+    if len(logits) == 1:
+        return logits[0]
+    return torch.logsumexp(torch.log_softmax(logits, dim=2), dim=0) - math.log(len(logits))
 
 
 def mean_cross_entropy(logits: NDArray[np.float16], targets: NDArray[np.int64]) -> float:

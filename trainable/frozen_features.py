@@ -52,6 +52,10 @@ class FrozenNetwork(nn.Module):
         self.register_state_dict_post_hook(_without_prefix)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_with_prefix)  # type: ignore[no-untyped-call]
 
+    def get_classifier(self) -> nn.Module:
+        """Return the one layer that is trained."""
+        return self._classifier[0]
+
     def forward(self, features: Tensor) -> Tensor:
         """Return logits `(B, K)` of features `(B, D, 1, 1)`."""
         classifier = self._classifier[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from statistics import fmean
@@ -21,6 +22,7 @@ from analysis.records import Cost, EpochRow, Predictions, RecordFolder, Summary
 from trainable.bundle import PREPROCESSING
 from trainable.checkpoint import save_checkpoint, save_weights
 from trainable.config import TrialConfig
+from trainable.corrector import Corrected
 from trainable.data.dataset import Split
 from trainable.evaluate import mean_cross_entropy
 from trainable.meter import LossMeter, Meter, peak_host_bytes
@@ -91,7 +93,9 @@ class History:
         self.best_epoch: int | None = None
         self.best_macro_f1: float | None = None
         self.diverged: str | None = None
-        self.cost = Cost(parameters=state.parameters, flops=state.flops)
+        self.posthoc_tau: float | None = None
+        passes = 1 + len(config.tta.views(config.data.flips))
+        self.cost = Cost(parameters=state.parameters, flops=state.flops, forward_passes=passes)
         self.meter = Meter(state.device)
         if record is not None and saved is not None:
             self._resume(record, saved)
@@ -101,6 +105,7 @@ class History:
         self.fold = saved.get("fold", 0)
         self.best_epoch = saved["best_epoch"]
         self.best_macro_f1 = saved.get("best_macro_f1", None if self.best is None else self.best.macro_f1)
+        self.posthoc_tau = saved.get("posthoc_tau")
         if len(self.folds) > 1:
             self.chosen = self._stored(record)
         self.cost = Cost(**saved["cost"])
@@ -173,6 +178,7 @@ class History:
         stored: Predictions,
         losses: LossMeter,
         model: nn.Module,
+        corrected: Corrected | None = None,
         *,
         lr: float,
     ) -> EpochReport:
@@ -185,6 +191,7 @@ class History:
             stored: What is kept if the epoch is chosen: the same, or with the views of test-time augmentation.
             losses: Its training losses.
             model: The evaluated model.
+            corrected: Its post-hoc correction, which the predictions have and its saved weights will carry.
             lr: Learning rate of its last step.
         """
         epoch = self.num_epochs + 1
@@ -201,12 +208,13 @@ class History:
         best = chosen and self._is_best(row)
         if best:
             self.best_epoch = epoch
+            self.posthoc_tau = None if corrected is None else corrected.tau
         if chosen:
             self.chosen[self.fold] = stored
             self.best_macro_f1 = float(macro_f1(ClassCounts.of(self.predictions.confusion())))
         self._measure(best)
         if self.record is not None:
-            self._keep(self.record, confusion, model, chosen=chosen, best=best)
+            self._keep(self.record, confusion, model, corrected, chosen=chosen, best=best)
         return self.report()
 
     def chooses(self, value: float) -> bool:
@@ -248,6 +256,9 @@ class History:
             peak_device_bytes=self.meter.peak_device_bytes(),
             peak_host_bytes=peak,
             seconds_to_best=seconds if chosen else self.cost.seconds_to_best,
+            predict_images_per_second=(
+                self.meter.predict_images_per_second if chosen else self.cost.predict_images_per_second
+            ),
         )
 
     def _keep(
@@ -255,6 +266,7 @@ class History:
         record: RecordFolder,
         confusion: NDArray[np.int32],
         model: nn.Module,
+        corrected: Corrected | None,
         *,
         chosen: bool,
         best: bool,
@@ -263,7 +275,8 @@ class History:
         if chosen:
             record.write_predictions(self.predictions, self.attempt)
         if best:
-            save_weights(record, model, self.attempt)
+            with nullcontext() if corrected is None else corrected.carried_by(model):
+                save_weights(record, model, self.attempt)
             # Each fold normalises by its own training images: what stands beside the weights is their fold's.
             record.write_bytes(PREPROCESSING, self.state.preprocessing.to_json(), self.attempt)
         record.write_confusion(self.num_epochs, confusion, self.attempt)
@@ -274,6 +287,7 @@ class History:
             "fold": self.fold,
             "best_epoch": self.best_epoch,
             "best_macro_f1": self.best_macro_f1,
+            "posthoc_tau": self.posthoc_tau,
             "cost": dataclasses.asdict(self.cost),
             "meter": self.meter.state(),
         }
@@ -296,7 +310,8 @@ class History:
                 "channels_last": precision.channels_last,
                 "threads": torch.get_num_threads(),
                 "accumulate": self.state.stepper.accumulate,
-            },
+            }
+            | ({} if self.posthoc_tau is None else {"posthoc_tau": self.posthoc_tau}),
             cost=self.cost,
             train_class_counts=tuple(int(count) for count in self.class_counts),
         )

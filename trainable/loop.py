@@ -77,13 +77,19 @@ def fit(
         trial.averager.after_epoch(epoch, trial.batches.clean)
         model = trial.averager.evaluated()
         val = folds[at].val
-        logits = predict_logits(model, trial.batches.evaluate(val), trial.precision, device)
+        with history.meter.predicting(len(val)):
+            logits = predict_logits(model, trial.batches.evaluate(val), trial.precision, device)
+        corrected = trial.correct(model, logits, dataset, val)
+        if corrected is not None:
+            logits = corrected.logits(logits)
         predictions = Predictions(logits, dataset.labels[val], val, history.num_epochs + 1)
         confusion = predictions.confusion()
         metrics = Metrics.from_confusion(confusion, history.class_counts)
         trial.end_epoch(metrics, losses)
         stored = predictions
         if views and history.chooses(metrics.macro_f1):
-            logits = predict_logits(model, trial.batches.evaluate(val), trial.precision, device, views)
+            images = trial.batches.evaluate(val)
+            with history.meter.predicting(len(val)):
+                logits = predict_logits(model, images, trial.precision, device, views, corrected)
             stored = Predictions(logits, predictions.targets, val, predictions.epoch)
-        yield history.add(metrics, confusion, predictions, stored, losses, model, lr=lr)
+        yield history.add(metrics, confusion, predictions, stored, losses, model, corrected, lr=lr)

@@ -80,6 +80,7 @@ class Meter:
         self.device = device
         self.train_seconds = train_seconds
         self.images = images
+        self.predict_images_per_second: float | None = None
         self._before = wall_seconds
         self._start = self._lap = time.perf_counter()
         if device.type == "cuda":
@@ -119,6 +120,13 @@ class Meter:
             torch.cuda.synchronize(self.device)
         self.train_seconds += time.perf_counter() - start
         self.images += images
+
+    @contextmanager
+    def predicting(self, images: int) -> Iterator[None]:
+        """Count what happens inside as the prediction of `images` images; the newest rate is kept."""
+        start = time.perf_counter()
+        yield  # the logits are read back inside, so that nothing is still under way on a GPU
+        self.predict_images_per_second = images / max(time.perf_counter() - start, 1e-9)
 
     def peak_device_bytes(self) -> int | None:
         """Return the most memory that torch held on the GPU, or None without one."""

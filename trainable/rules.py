@@ -1,9 +1,10 @@
 """Combinations of components that are refused: those that cannot work, and double corrections of imbalance.
 
-A correction is a loss, a batch sampler or class weights that shift training towards rare classes. Two of them
-correct twice, which a configuration has to `allow` by name: the parts in the order loss, sampler, weights,
-joined by `+`, a sampler's name followed by `_sampler`. Deferred weights count too, but for a loss whose paper
-defers weights itself: LDAM with deferred weights *is* LDAM-DRW, one correction.
+A correction is a loss, a batch sampler, class weights or a post-hoc correction that favours rare classes. Two
+of them correct twice, which a configuration has to `allow` by name: the parts in the order loss, sampler,
+weights, post-hoc, joined by `+`; a sampler's name ends in `_sampler`, a post-hoc correction's in `_posthoc`.
+Deferred weights count too, but for a loss whose paper defers weights itself: LDAM with deferred weights *is*
+LDAM-DRW, one correction.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from trainable.component import Component
 from trainable.losses import LOSSES, Loss
 from trainable.mixing import Mixing
 from trainable.mixing.none import NoMixing
+from trainable.posthoc import POSTHOC, PostHoc
 from trainable.samplers import SAMPLERS, BatchSampler
 
 if TYPE_CHECKING:
@@ -32,6 +34,9 @@ def known_rules() -> list[str]:
         (_name(loss), weighting) for loss in losses if loss.accepts_class_weights for weighting in weights
     ]
     pairs += [(sampler, weighting) for sampler in samplers for weighting in weights]
+    afterwards = [f"{_name(member)}_posthoc" for member in POSTHOC if member.corrects_imbalance]
+    pairs += [(_name(loss), member) for loss in losses for member in afterwards]
+    pairs += [(part, member) for part in (*samplers, *weights) for member in afterwards]
     return sorted("+".join(pair) for pair in pairs)
 
 
@@ -40,16 +45,22 @@ def _name(component: type[Component]) -> str:
     return name
 
 
-def double_corrections(loss: Loss, sampler: BatchSampler, class_weights: ClassWeights) -> list[str]:
-    """Return the rule names of the pairs among the three that correct for imbalance twice."""
+def double_corrections(
+    loss: Loss, sampler: BatchSampler, class_weights: ClassWeights, posthoc: PostHoc
+) -> list[str]:
+    """Return the rule names of the pairs among the four that correct for imbalance twice."""
     loss_name = loss.name if loss.corrects_imbalance else None
     sampler_name = f"{sampler.name}_sampler" if sampler.corrects_imbalance else None
     weights_name = class_weights.name if class_weights.corrects_imbalance else None
+    posthoc_name = f"{posthoc.name}_posthoc" if posthoc.corrects_imbalance else None
     one_method = loss.pairs_with_deferred_weights and class_weights.defer > 0.0
     pairs = [
         (loss_name, sampler_name),
         (loss_name, None if one_method else weights_name),
         (sampler_name, weights_name),
+        (loss_name, posthoc_name),
+        (sampler_name, posthoc_name),
+        (weights_name, posthoc_name),
     ]
     return [f"{first}+{second}" for first, second in pairs if first and second]
 
@@ -84,7 +95,7 @@ def check_rules(config: TrialConfig) -> None:
     refusal = impossible(config.loss, config.class_weights, config.mixing)
     if refusal is not None:
         raise refusal
-    for pair in double_corrections(config.loss, config.sampler, config.class_weights):
+    for pair in double_corrections(config.loss, config.sampler, config.class_weights, config.posthoc):
         if pair not in config.allow:
             first, second = pair.split("+")
             raise UsageError(

@@ -17,6 +17,7 @@ from trainable.backbones import build_backbone, input_statistics
 from trainable.backbones.cost import count_flops, count_parameters
 from trainable.bundle import Preprocessing
 from trainable.config import TrialConfig
+from trainable.corrector import Corrected, classifier_in, correct
 from trainable.data.batches import Batches
 from trainable.data.dataset import ImageDataset, Split
 from trainable.frozen_features import FeatureBatches, freeze
@@ -24,6 +25,7 @@ from trainable.losses import LossContext
 from trainable.losses.cross_entropy import CrossEntropyLoss
 from trainable.meter import LossMeter
 from trainable.optimizers import parameter_groups, set_lr
+from trainable.posthoc import FittedCorrection
 from trainable.precision import Precision, guard_single_pixel_maps
 from trainable.precision_choice import resolve_precision
 from trainable.samplers import SAMPLERS
@@ -69,6 +71,7 @@ class TrialState:
             self.precision = Precision(**saved["state"]["precision"])
         labels = dataset.labels[split.train]
         self.class_counts = np.bincount(labels, minlength=dataset.num_classes)
+        self.class_prior = self.class_counts / self.class_counts.sum()
         self.sampler = config.sampler.build(
             labels, dataset.num_classes, self.first_epochs, derived_seed(config.seed, "sampler")
         )
@@ -175,6 +178,16 @@ class TrialState:
         scales = self.stepper.scaler.is_enabled()
         return LossMeter(self.device, tolerates_overflow=scales, keeps_images=self.sampler.wants_losses)
 
+    def correct(
+        self, model: nn.Module, raw: NDArray[np.float16], dataset: ImageDataset, val: NDArray[np.int64]
+    ) -> Corrected | None:
+        """Return the post-hoc correction of the epoch's validation logits `raw` `(N, K)`, if there is one."""
+        config = self.config.posthoc
+        if not isinstance(config, FittedCorrection):
+            return None
+        classifier = classifier_in(model, self.class_prior, int(self.class_counts.sum()))
+        return correct(config, classifier, raw, dataset, val, self.config.data.split_seed)
+
     def end_epoch(self, metrics: Metrics, losses: LossMeter) -> None:
         """Tell schedule and sampler how the epoch went."""
         self.schedule.observe(metrics.macro_f1)
@@ -189,7 +202,8 @@ class TrialState:
         deferred = epoch < self.config.class_weights.defer * self.first_epochs
         self.stepper.class_weights = None if deferred else self._class_weights
         epoch = self._epoch_of_stage(epoch)
-        self.loss.start_epoch(epoch, self.sampler.class_distribution(epoch))
+        self.class_prior = self.sampler.class_distribution(epoch)
+        self.loss.start_epoch(epoch, self.class_prior)
         # Frozen features are those of evaluation: batch norm, dropout and stochastic depth stand still.
         self.model.train(not self.in_second_stage)
         return self.sampler.epoch_indices(epoch)

@@ -142,11 +142,13 @@ class Anatomy:
     Attributes:
         num_stages: Intermediate stages.
         has_classifier: Whether one linear layer makes the logits.
+        has_bias: Whether that layer has a bias.
         any_size: Whether images of other sizes than it was built for fit.
     """
 
     num_stages: int
     has_classifier: bool
+    has_bias: bool
     any_size: bool
 
 
@@ -166,4 +168,6 @@ def anatomy(name: str) -> Anatomy:
             any_size = True
         except (RuntimeError, AssertionError, ValueError, TailtuneError):
             any_size = False
-    return Anatomy(len(intermediate_stages(model)), classifier_of(model) is not None, any_size)
+    classifier = classifier_of(model)
+    has_bias = classifier is not None and classifier.bias is not None
+    return Anatomy(len(intermediate_stages(model)), classifier is not None, has_bias, any_size)

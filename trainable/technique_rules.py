@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from analysis.errors import UsageError
 from trainable.augment.augmix import consistency_weight
+from trainable.posthoc import FittedCorrection
 from trainable.taps import anatomy
 from trainable.techniques import Crt, Features, Stages, Teacher
 
@@ -87,12 +88,18 @@ def _check_network(config: TrialConfig) -> None:
             f"{anatomy(name).num_stages} in {name}, got {supervision.auxiliary}",
             "lower it, choose a backbone with stages, or set `deep_supervision: none`",
         )
-    for key in ("contrastive", "classifier_retraining", "frozen"):
-        if getattr(config, key).active and not anatomy(name).has_classifier:
+    for key in ("contrastive", "classifier_retraining", "frozen", "posthoc"):
+        if getattr(config, key).name != "none" and not anatomy(name).has_classifier:
             raise UsageError(
                 f"{key} needs a network with one linear classifier, which {name} has not",
                 f"choose another backbone, or set `{key}: none`",
             )
+    posthoc = config.posthoc
+    if isinstance(posthoc, FittedCorrection) and posthoc.needs_bias and not anatomy(name).has_bias:
+        raise UsageError(
+            f"posthoc {posthoc.name} needs a network whose last layer has a bias, which that of {name} has not",
+            "choose another backbone, `posthoc: tau_norm`, or `posthoc: none`",
+        )
     if config.progressive_resizing.active and not anatomy(name).any_size:
         raise UsageError(
             f"progressive_resizing needs a network that takes images of any size, which {name} does not",

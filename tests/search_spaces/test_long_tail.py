@@ -10,6 +10,8 @@ def test_imbalance_is_corrected_once() -> None:
     space = load_space("long-tail")
     assert isinstance(space, DeclaredSpace)
     pairs = {names[:3] for names in space.chooser.lawful}
+    afterwards = {names[:3] for names in space.chooser.lawful if names[4] == "logit_adjustment"}
+    assert afterwards == {("cross_entropy", "natural", "none")}
     assert pairs == {
         ("balanced_softmax", "natural", "none"),
         ("logit_adjustment", "natural", "none"),

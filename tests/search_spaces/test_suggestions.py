@@ -43,7 +43,7 @@ def sampled(request: pytest.FixtureRequest) -> tuple[SearchSpace, list[tuple[Tri
 def test_every_suggestion_is_lawful_and_keeps_what_the_run_decides(sampled) -> None:
     for config, _ in sampled[1]:
         assert TrialConfig.model_validate(config.model_dump(mode="json")) == config
-        assert double_corrections(config.loss, config.sampler, config.class_weights) == []
+        assert double_corrections(config.loss, config.sampler, config.class_weights, config.posthoc) == []
         assert config.allow == ()
         assert (config.epochs, config.seed, config.data) == (BASE.epochs, BASE.seed, BASE.data)
 

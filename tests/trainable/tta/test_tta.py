@@ -85,3 +85,20 @@ def test_the_chosen_epochs_predictions_take_the_views(
     np.testing.assert_allclose(stored.logits.astype(float), expected.astype(float), atol=2e-2)
     assert record.summary is not None
     assert record.summary.macro_f1 == reports[-1].best_macro_f1
+    assert record.summary.cost.forward_passes == 6
+    assert reports[-1].cost["forward_passes"] == 6
+    assert plain[-1].cost["forward_passes"] == 1
+
+
+def test_what_the_views_cost_is_measured(digits: ImageDataset, split: Split, tmp_path: Path) -> None:
+    """Eight passes an image take longer than one: the record says how many images a second are left."""
+    rates = {}
+    for tta in ("none", "flips"):
+        record = RecordFolder(tmp_path / tta)
+        config = small(epochs=2, data={"flips": "dihedral"}, tta=tta, training={"precision": "fp32"})
+        list(fit(config, digits, split, record=record, device="cpu"))
+        assert record.summary is not None
+        rates[tta] = record.summary.cost.predict_images_per_second
+    assert rates["none"] is not None
+    assert rates["flips"] is not None
+    assert rates["flips"] < 0.6 * rates["none"]
