@@ -7,11 +7,13 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from tailtune.cli import main
 from tests.trainable.data.images import class_folders, colour
+from trainable.augment import AUGMENT
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +76,7 @@ def test_the_page_holds_everything_and_escapes_names(
     assert "https:" not in text
 
 
-@pytest.mark.parametrize("name", ["flip", "mixup", "tiny", "v1"])
+@pytest.mark.parametrize("name", [*AUGMENT.names(), "mixup", "cutmix", "mixup_or_cutmix", "tiny", "v1"])
 def test_a_contact_sheet_shows_a_row_for_each_class(
     name: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,7 +84,13 @@ def test_a_contact_sheet_shows_a_row_for_each_class(
     first = (tmp_path / "sheet.png").read_bytes()
     sheet = Image.open(io.BytesIO(first))
     assert sheet.height == 2 * 67
-    assert len(sheet.convert("RGB").getcolors(2**24) or ()) > 100
+    pictures = np.asarray(sheet.convert("RGB"))
+    for row in range(2):
+        tiles = [
+            pictures[row * 67 : row * 67 + 64, 193 + i * 67 : 257 + i * 67].tobytes() for i in range(1, 11)
+        ]
+        assert len(set(tiles)) >= 2, "the draws of a row differ"
+        assert tiles.count(pictures[row * 67 : row * 67 + 64, 190:254].tobytes()) < 10
     assert main(["data", str(folder), "--show-augment", name, "--sheet", "sheet.png"]) == 0
     assert (tmp_path / "sheet.png").read_bytes() == first
     assert "sheet.png" in capsys.readouterr().out

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tailtune.techniques_page import IDS
 from tests.trainable.test_loop import small
 from trainable.augment import AUGMENT
 from trainable.averaging import AVERAGING
@@ -17,8 +18,10 @@ from trainable.loop import fit
 from trainable.losses import LOSSES
 from trainable.mixing import MIXING
 from trainable.optimizers import OPTIMIZERS
+from trainable.posthoc import POSTHOC
 from trainable.samplers import SAMPLERS
 from trainable.schedules import SCHEDULES
+from trainable.tta import TTA
 
 FAMILIES = {
     "loss": LOSSES,
@@ -28,9 +31,28 @@ FAMILIES = {
     "schedule": SCHEDULES,
     "averaging": AVERAGING,
     "mixing": MIXING,
+    "tta": TTA,
+    "posthoc": POSTHOC,
 }
-SINGLE: list[dict[str, Any]] = [{family: name} for family, known in FAMILIES.items() for name in known.names()]
-SINGLE += [{"augment": [{"name": name}], "data": {"flips": "dihedral"}} for name in AUGMENT.names()]
+SINGLE = [
+    pytest.param({family: name}, id=f"{IDS[family]}-{family}-{name}")
+    for family, known in FAMILIES.items()
+    for name in known.names()
+]
+SINGLE += [
+    pytest.param({"augment": [{"name": name}], "data": {"flips": "dihedral"}}, id=f"C5-augment-{name}")
+    for name in AUGMENT.names()
+]
+SINGLE += [
+    pytest.param(changes, id=f"C9-{next(iter(changes))}")
+    for changes in (
+        {"progressive_resizing": "linear"},
+        {"deep_supervision": {"name": "stages", "auxiliary": 2}},
+        {"contrastive": "supervised"},
+        {"classifier_retraining": {"name": "crt", "share": 0.5}},
+    )
+]
+"""Distillation and frozen features need a finished trial or trained weights: `tests/trainable/techniques`."""
 
 INTERACTING: dict[str, list[dict[str, Any]]] = {
     "optimizer": [{"optimizer": {"name": "sam"}}, {"optimizer": {"name": "ranger"}}],
@@ -57,7 +79,7 @@ def check(changes: dict[str, Any], digits: ImageDataset, split: Split) -> None:
     assert all(report.row is not None and np.isfinite(report.row.train_loss) for report in reports)
 
 
-@pytest.mark.parametrize("changes", SINGLE, ids=str)
+@pytest.mark.parametrize("changes", SINGLE)
 def test_every_component_trains(changes: dict[str, Any], digits: ImageDataset, split: Split) -> None:
     check(changes, digits, split)
 

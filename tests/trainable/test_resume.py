@@ -143,3 +143,22 @@ def test_another_trials_checkpoint_is_refused(digits: ImageDataset, split: Split
             next(fit(other, digits, split, record=record, device="cpu"))
     renamed = config.model_copy(update={"name": "the same trial"})
     assert next(fit(renamed, digits, split, record=record, device="cpu")).epoch == 1
+
+
+def test_a_student_is_resumed_with_its_teacher(digits: ImageDataset, split: Split, tmp_path: Path) -> None:
+    teacher = RecordFolder(tmp_path / "teacher")
+    wise = small(epochs=2, seed=7)
+    list(fit(wise, digits, split, record=teacher, device="cpu"))
+    teacher.write_config(wise.to_yaml())
+    distillation = {"name": "teacher", "folder": str(teacher.path), "weight": 0.7}
+    config = small(epochs=4, distillation=distillation, mixing={"name": "mixup"})
+    whole, broken = RecordFolder(tmp_path / "whole"), RecordFolder(tmp_path / "broken")
+    list(fit(config, digits, split, record=whole, device="cpu"))
+    for _ in itertools.islice(fit(config, digits, split, record=broken, device="cpu"), 2):
+        pass
+    list(fit(config, digits, split, record=broken, device="cpu"))
+    assert [untimed(row) for row in broken.epochs()] == [untimed(row) for row in whole.epochs()]
+    first, second = whole.predictions(), broken.predictions()
+    assert first is not None
+    assert second is not None
+    np.testing.assert_array_equal(first.logits, second.logits)
