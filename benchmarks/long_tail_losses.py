@@ -7,12 +7,14 @@ keeps its first int(500 * ratio ** (-i / 99)) training files by name: the profil
 chosen on the test images: the network, its schedule and the losses' parameters are fixed, and the last epoch
 counts. A trial that is finished is not trained again, one that was killed goes on from its checkpoint; each
 leaves its record in DIR and a line in DIR/results.jsonl. Intervals: images are resampled (paired between
-losses) and seeds are drawn with replacement (paired as well).
+losses) and seeds are drawn with replacement (paired as well). The rows "then ..." correct cross-entropy's
+logits after training; their strength is fitted out of fold on the test images, each fifth by the other four.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Mapping
 from functools import partial
@@ -21,16 +23,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import load_file
 
 from analysis.intervals import smoothed_replicates
 from analysis.metrics import TAIL_BELOW, ClassCounts, Floats, Metrics, macro_f1
 from analysis.records import Predictions, RecordFolder
 from trainable.config import DataConfig, TrialConfig
+from trainable.corrector import correct
 from trainable.data.dataset import ImageDataset, Split
 from trainable.data.listing import TEST, TRAIN
 from trainable.data.load import load_dataset
 from trainable.data.long_tail import exponential_counts
 from trainable.loop import fit
+from trainable.posthoc import POSTHOC, Classifier, FittedCorrection
 
 DRW = {"name": "effective_number", "defer": 0.8}
 LOSSES: Mapping[str, Mapping[str, Any]] = {
@@ -82,6 +87,24 @@ def trained(
     predictions = record.predictions()
     assert predictions is not None
     return predictions, done
+
+
+def corrected_afterwards(
+    posthoc: str, found: list[Predictions], dataset: ImageDataset, counts: NDArray[np.int64], out: Path
+) -> list[Predictions]:
+    """Return cross-entropy's predictions of each seed, corrected by `posthoc`."""
+    config = POSTHOC.parse(posthoc)
+    assert isinstance(config, FittedCorrection)
+    corrected = []
+    for seed, raw in enumerate(found):
+        weights = load_file(out / "records" / f"cross_entropy-{seed}" / "best.safetensors")
+        norms = np.linalg.norm(weights["fc.weight"].astype(np.float64), axis=1)
+        prior = counts / counts.sum()
+        facts = Classifier(norms, weights["fc.bias"].astype(np.float64), prior, 0.5 / counts.sum())
+        fitted = correct(config, facts, raw.logits, dataset, raw.indices, seed=0)
+        print(f"{posthoc}, seed {seed}: strength {fitted.tau:g} on all images", flush=True)
+        corrected.append(dataclasses.replace(raw, logits=fitted.logits(raw.logits)))
+    return corrected
 
 
 def noted(name: str, seed: int, predictions: Predictions, counts: NDArray[np.int64], out: Path) -> None:
@@ -167,6 +190,10 @@ def main() -> None:
             found.setdefault(name, []).append(predictions)
             if not known:
                 noted(name, seed, predictions, counts, options.out)
+    for posthoc in ("logit_adjustment", "tau_norm"):
+        found[f"cross_entropy, then {posthoc}"] = corrected_afterwards(
+            posthoc, found["cross_entropy"], dataset, counts, options.out
+        )
     print(table(found, counts))
 
 
