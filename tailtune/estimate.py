@@ -81,6 +81,7 @@ def plan(prepared: Prepared) -> dict[str, Any]:
             "concurrent": given.concurrent,
             "each_trial": f"{given.cpus_per_trial:g} CPU, {given.gpus_per_trial:g} GPU",
             "start_from": ", ".join(spec.start_from) or "nothing",
+            "notes": "; ".join(prepared.notes) or "none",
             "measured": f"{config.backbone.name}, batches of {config.batch_size}",
         },
         "estimate": found.to_json(),

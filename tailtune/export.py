@@ -23,6 +23,7 @@ from trainable.bundle import PREPROCESSING, WEIGHTS, Preprocessing, load_model, 
 from trainable.config import TrialConfig
 from trainable.data.load import load_dataset
 from trainable.data.split import make_split
+from trainable.data_rules import check_data
 from trainable.history import EpochReport
 from trainable.loop import fit
 
@@ -112,6 +113,7 @@ def train_config(
         validation_fraction=config.data.validation_fraction,
         test_fraction=config.data.test_fraction,
     )
+    check_data(config, dataset, split)
     record.write_bytes(ORIGIN, begun)
     record.write_config(text)
     for report in fit(config, dataset, split, record=record, cache_dir=cache_dir):

@@ -21,7 +21,7 @@ from tailtune.study_spec import FILE, BudgetSpec, DataSpec, ResourceSpec, SpaceS
 from trainable.config import TrialConfig
 from trainable.data.load import load_dataset
 from trainable.data.split import load_split, make_split, save_split
-from trainable.folds import resolved_folds
+from trainable.folds import make_folds, resolved_folds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,6 +40,8 @@ class Prepared:
     space: SearchSpace
     spec: StudySpec
     points: tuple[StartingPoint, ...]
+    notes: tuple[str, ...]
+    """What the split, or its folds, could not do for classes that are too small, by name."""
 
 
 def prepare(request: Request, watcher: Watcher) -> Prepared:
@@ -68,13 +70,16 @@ def prepare(request: Request, watcher: Watcher) -> Prepared:
     number = resolved_folds(base.data.folds, dataset, split)
     base = base.model_copy(update={"data": base.data.model_copy(update={"folds": number})})
     spec = _spec(request, base, space, dataset, tuple(name for name, _ in starts))
-    return Prepared(dataset, split, space, spec, points)
+    folds = make_folds(dataset, split, number, request.seed)
+    notes = tuple(dict.fromkeys(note for fold in folds for note in fold.notes))
+    return Prepared(dataset, split, space, spec, points, notes)
 
 
 def launch(request: Request, watcher: Watcher) -> Study:
     """Make or open the study that `request` describes, and run it."""
     with watcher:
         prepared = prepare(request, watcher)
+        watcher.noted(prepared.notes)
         with _resumable(request.home / prepared.spec.name):
             study = Study.create(
                 request.home, prepared.spec, storage=request.storage, start_from=prepared.points

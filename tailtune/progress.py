@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -35,6 +35,9 @@ class Watcher(Observer):
 
     def decoding(self, done: int, total: int) -> None:
         """Take note that `done` of `total` images are decoded."""
+
+    def noted(self, notes: Sequence[str]) -> None:
+        """Say what was decided about the split: the classes that are too small for it, by name."""
 
     def begin(self, status: Mapping[str, Any], epochs: int) -> None:
         """Take the plan, and what earlier runs of the study have done.
@@ -109,6 +112,11 @@ class Lines(Watcher):
             print(f"decoded {done} of {total} images", flush=True)
         self._decoded = done
 
+    def noted(self, notes: Sequence[str]) -> None:
+        """Print a line for each."""
+        for note in notes:
+            print(f"note: {note}", flush=True)
+
     def trial_ended(self, number: int, state: TrialState, value: float | None, reason: str | None) -> None:
         """Print the trial's line."""
         epoch, newest = self.running.get(number, (0, None))
@@ -149,6 +157,11 @@ class Live(Watcher):
     def decoding(self, done: int, total: int) -> None:
         """Show how many images are decoded."""
         self._decoding = f"decoded {done} of {total} images"
+
+    def noted(self, notes: Sequence[str]) -> None:
+        """Print a line for each above the picture."""
+        for note in notes:
+            self._live.console.print(f"note: {note}", markup=False)
 
     def picture(self) -> Group:
         """Return what the terminal shows now."""

@@ -68,6 +68,26 @@ def space_file(text: str) -> Maker:
     return lambda tmp: search("digits-lt", "--space", written(tmp / "mine.yaml", text))
 
 
+def trained(text: str) -> Maker:
+    return lambda tmp: ["train", written(tmp / "c.yaml", text), "digits-lt", "--out", str(tmp / "o")]
+
+
+def teacher_of_other_classes(tmp: Path) -> list[str]:
+    folder = tmp / "teacher"
+    folder.mkdir()
+    preprocessing = {
+        "image_size": [8, 8], "resize": "pad", "image_channels": 1, "channels": 1, "mean": [0.5], "std": [0.5],
+        "flips": "none", "class_names": ["cat", "dog"],
+    }  # fmt: skip
+    for name, text in {
+        "config.yaml": "epochs: 1\n",
+        "model.safetensors": "",
+        "preprocessing.json": json.dumps(preprocessing),
+    }.items():
+        (folder / name).write_text(text)
+    return trained(f"distillation: {{name: teacher, folder: {folder}}}\n")(tmp)
+
+
 CASES: dict[str, tuple[Maker, int, str]] = {
     "missing folder": (lambda tmp: search(tmp / "nowhere"), 1, "nowhere"),
     "unknown built-in": (lambda tmp: search("digits-tl"), 2, "did you mean 'digits-lt'"),
@@ -110,6 +130,20 @@ CASES: dict[str, tuple[Maker, int, str]] = {
         lambda tmp: ["train", "v1", "digits-lt", "--out", str(tmp / "o"), "--set", "backbone.weights=/no/such"],
         2, "/no/such",
     ),
+    "mixing with a loss that refuses it": (
+        trained("loss: ohem\nmixing: mixup\n"), 2, "loss ohem takes no mixed targets, got mixing mixup",
+    ),
+    "deep supervision without stages": (
+        trained("backbone: torchvision:squeezenet1_1\ndeep_supervision: stages\n"), 2,
+        "deep_supervision.auxiliary must be at most",
+    ),
+    "teacher of other classes": (teacher_of_other_classes, 2, "teacher and student must have the same classes"),
+    "more folds than a class has images": (
+        trained("data: {folds: 60}\n"), 2, "folds must be at most the images of the smallest class",
+    ),
+    "two corrections": (
+        trained("loss: balanced_softmax\nposthoc: tau_norm\n"), 2, "balanced_softmax+tau_norm_posthoc",
+    ),
     "out in use": (
         lambda tmp: [
             "train", written(tmp / "c.yaml", "epochs: 1\n"), "digits-lt",
@@ -148,6 +182,7 @@ def test_one_line_and_an_exit_status(
     assert len(last[0]) < 700
     assert "Traceback" not in captured.err
     assert not (tmp_path / "pwned").exists()
+    assert not (tmp_path / "o").exists()
     assert not list(home.glob("*/study.yaml"))
 
 

@@ -10,7 +10,8 @@ from analysis.errors import UsageError
 from tailtune.commands.options import folds
 from tailtune.launch import prepare
 from tailtune.planning import Request
-from tailtune.progress import Watcher
+from tailtune.progress import Lines, Watcher
+from tests.trainable.data.images import class_folders
 
 
 def request(home: Path, **changes: object) -> Request:
@@ -27,6 +28,15 @@ def test_auto_becomes_a_number_and_the_resource_counts_all_folds(tmp_path: Path)
 def test_more_folds_than_a_class_has_images_are_refused_before_the_search(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="folds must be at most the images"):
         prepare(request(tmp_path, folds=60), Watcher())
+
+
+def test_a_class_too_small_for_the_folds_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = class_folders(tmp_path / "data", {"common": 12, "lonely": 1, "seldom": 6})
+    few = Request(data=str(root), space="tiny", epochs=1, home=tmp_path / "home", folds=2)
+    notes = prepare(few, Watcher()).notes
+    assert notes == ("classes too small to split (1) train in every fold, never validated: lonely",)
+    Lines().noted(notes)
+    assert capsys.readouterr().out == f"note: {notes[0]}\n"
 
 
 def test_the_option_takes_a_number_or_auto() -> None:

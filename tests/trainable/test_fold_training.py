@@ -13,7 +13,9 @@ from safetensors.numpy import load_file
 from sklearn.metrics import f1_score
 
 from analysis.errors import UsageError
-from analysis.records import RecordFolder
+from analysis.intervals import interval_of
+from analysis.ranking import rank
+from analysis.records import RecordFolder, TrialInfo, TrialRecord, TrialState
 from tests.trainable.test_loop import small
 from tests.trainable.test_resume import untimed
 from trainable.bundle import Preprocessing
@@ -64,6 +66,9 @@ def test_out_of_fold_predictions_are_stored_and_give_the_trials_value(
     np.testing.assert_array_equal(stored.targets, digits.labels[pool])
     expected = f1_score(stored.targets, stored.classes, average="macro", zero_division=0)
     assert reports[-1].best_macro_f1 == summary.macro_f1 == pytest.approx(expected, abs=1e-12)
+    info = TrialInfo(number=0, state=TrialState.COMPLETE)
+    (ranked,) = rank([TrialRecord(record, info, summary)]).rows
+    assert ranked.interval == interval_of(stored.targets, stored.classes, 10), "of every image, out of fold"
     best = max(record.epochs(), key=lambda row: row.macro_f1)
     assert summary.best_epoch == stored.epoch == best.epoch
     assert summary.train_class_counts is not None
