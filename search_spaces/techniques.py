@@ -17,7 +17,7 @@ from trainable.technique_rules import HEAD_ONLY
 
 COMPANIONS = ("mixing", "tta")
 """Families that are no techniques, but exclude one."""
-TECHNIQUES = (*(family for family in HEAD_ONLY if family not in COMPANIONS), "frozen")
+TECHNIQUES = (*(family for family in HEAD_ONLY if family not in COMPANIONS), "frozen", "posthoc")
 MANY_EPOCHS = 1000
 """The run decides the epochs; here only what is wrong whatever they are counts."""
 

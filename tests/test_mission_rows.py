@@ -72,8 +72,7 @@ def test_every_choice_is_enrolled_documented_and_searchable(row: str, family: st
     assert f"### `{name}`" in page().split(f"## {row} `{family}`")[1].split("\n## ")[0]
     full = load_space("full")
     assert isinstance(full, DeclaredSpace)
-    if row == "C9":  # off in `full`, since each needs something; a space takes it by its own key
-        assert name in registry
+    if row == "C9" or family == "posthoc":  # off in `full`: not every network can; a space takes it by its key
         assert family in FAMILIES
     else:
         assert name in (full.always | full.optional if family == "augment" else full.families[family])

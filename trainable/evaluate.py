@@ -44,7 +44,8 @@ def predict_logits(
     float16's largest are clipped to it; NaN stays NaN, for the caller to judge. With `views`, the logits
     are the logarithms of the mean probability over the image and its views, each corrected by `correct`.
     """
-    was_training, parts = model.training, []
+    was_training = model.training
+    parts: list[Tensor] = []
     model.eval()
     try:
         with torch.inference_mode(), precision.autocast(device):

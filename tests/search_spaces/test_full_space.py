@@ -15,6 +15,7 @@ TECHNIQUES = {
     "contrastive",
     "classifier_retraining",
     "frozen",
+    "posthoc",
 }
 """Off unless asked for: each needs something of the network or from outside that not every suggestion has."""
 

@@ -51,6 +51,7 @@ def test_every_technique_is_drawn_with_its_ranges() -> None:
             "4 in resnet18, got 7",
         ),
         ("distillation: teacher", "a teacher must be named"),
+        ("posthoc: tau_norm\nbackbone: torchvision:squeezenet1_1", "posthoc needs a network with one linear"),
         ("contrastive: {choices: [none, supervisde]}", "did you mean 'supervised'"),
     ],
 )
