@@ -132,7 +132,8 @@ def write_bundle(
     """Write the record's chosen epoch as a bundle; `out` appears whole or not at all.
 
     Files: config.yaml, model.safetensors, preprocessing.json, class_names.json, metrics.json,
-    bundle.json (format, versions, origin, checksums), and config.json in timm's layout where timm
+    bundle.json (format, versions, origin, checksums, and the strength of the post-hoc correction that the
+    last layer carries), and config.json in timm's layout where timm
     builds the very same network.
 
     Raises:
@@ -165,6 +166,7 @@ def write_bundle(
         "tailtune": __version__,
         "origin": origin,
         "timm_local_dir": layout is not None,
+        "posthoc_tau": None if record.summary is None else record.summary.auto.get("posthoc_tau"),
         "sha256": {name: sha256(content).hexdigest() for name, content in files.items()},
     }
     files["bundle.json"] = _json(manifest)

@@ -78,6 +78,17 @@ def test_an_image_file_gets_the_probabilities_of_its_pixels(bundle: Path, cache:
         predictor.predict([tmp_path / "not.png"])
 
 
+def test_a_bundle_carries_its_post_hoc_correction(tmp_path: Path, cache: Path) -> None:
+    config = small(batch_size=64, epochs=2, posthoc={"name": "logit_adjustment", "tau": 1.5})
+    train_config(config, "digits-lt", tmp_path / "out", cache_dir=cache)
+    assert json.loads((tmp_path / "out" / "bundle.json").read_text())["posthoc_tau"] == 1.5
+    predictions = stored(tmp_path / "out")
+    dataset = load_dataset("digits-lt", data=config.data, cache_dir=cache)
+    logits = Predictor.load(tmp_path / "out", "cpu").logits(dataset.images[predictions.indices])
+    assert (logits.argmax(1) == predictions.classes).mean() > 0.98
+    np.testing.assert_allclose(logits.astype(float), predictions.logits.astype(float), atol=0.1)
+
+
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_vit"])
 def test_timm_loads_an_unmodified_network_from_the_folder(backbone: str, tmp_path: Path, cache: Path) -> None:
     network = {"name": backbone, "stem": "original"}
