@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
 import time
 import warnings
@@ -158,12 +159,27 @@ def _connect(held: contextlib.ExitStack, cpus: float, address: str | None) -> No
         return
     try:
         _knock(address)
-        ray.init(address=address, **_QUIET)
+        with _muted():
+            ray.init(address=address, **_QUIET)
     except Exception as error:
         raise TailtuneError(
             f"no Ray cluster answers at '{address}': {_line(error)}",
             "check `ray status` there, or leave --address out to run on this machine",
         ) from None
+
+
+@contextmanager
+def _muted() -> Iterator[None]:
+    """Keep what native code writes off the screen: a cluster with another token is told of in twenty lines."""
+    sys.stderr.flush()
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
 
 
 def _start(held: contextlib.ExitStack, cpus: float) -> None:

@@ -18,7 +18,7 @@ from ray.exceptions import RayActorError
 from analysis.errors import TailtuneError, UsageError
 from analysis.records import TrialState
 from tailtune.exchange import Observer
-from tailtune.ray_runtime import _scratch, clear_leftovers, connected_ray
+from tailtune.ray_runtime import _muted, _scratch, clear_leftovers, connected_ray
 from tailtune.search import Outcome, run_search
 from tailtune.tune_bridge import epoch_result, reason_of
 from tests.tailtune.test_chaos import drive
@@ -184,6 +184,13 @@ def test_addresses_that_cannot_work(tmp_path: Path) -> None:
         connected_ray(study.folder, 1, "127.0.0.1:1"),
     ):
         pass
+
+
+def test_native_code_is_kept_off_the_screen(capfd: pytest.CaptureFixture[str]) -> None:
+    with _muted():
+        os.write(2, b"W gcs_client.cc: Unauthenticated")
+    os.write(2, b"after")
+    assert capfd.readouterr().err == "after"
 
 
 def test_what_a_killed_driver_left_goes_and_what_a_living_one_has_stays(
