@@ -39,6 +39,7 @@ def shape(text: str) -> set[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # 227 s on two busy cores, and the default is 300
 def test_the_commands_run_and_print_what_the_readme_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
