@@ -1,62 +1,49 @@
 """`make bench`: one Markdown table of what is claimed, measured now on this machine.
 
-python -m benchmarks [--rounds 5]
+    python -m benchmarks [--rounds 5] [--only epoch_efficiency …]
+
+Each measure runs in a process of its own, so that threads, memory and a Ray of one are not another's. The
+search race (P7) takes hours and has a command of its own: `python -m benchmarks.race`.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
-import os
-import platform
-import statistics
 import subprocess
+import sys
 
-import torch
+from benchmarks.table import ROUNDS, Row, heading
 
-from benchmarks import epoch_efficiency
-
-NOT_YET = {
-    "P2": "epoch against the sources' own pipeline",
-    "P4": "from hand-out to first step in a warm worker",
-    "P5": "memory of concurrent trials",
-    "P6": "driver's CPU seconds a trial",
-    "P7": "search race",
-    "P9": "frozen-backbone mode",
+MEASURES = {
+    "epoch_efficiency": "P1",
+    "against_sources": "P2",
+    "precision_auto": "P3",
+    "hand_out": "P4",
+    "shared_memory": "P5",
+    "driver_cost": "P6",
+    "bookkeeping": "P8",
+    "frozen_features": "P9",
 }
 
 
-def main() -> None:
-    """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    given = parser.parse_args()
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+def main() -> int:
+    """Measure and print the table; the exit status is 1 where a measure could not be taken."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    cores, kind = os.cpu_count(), platform.machine()
-    print(f"{datetime.date.today()}, {cores} CPU cores, {kind}, torch {torch.__version__},")
-    print(f"commit {commit.stdout.strip() or 'unknown'}, `python -m benchmarks --rounds {given.rounds}`\n")
-    print("| id | what | goal | measured | passes |\n|---|---|---|---|---|")
-    medians = []
-    for network in epoch_efficiency.NETWORKS:
-        for size in epoch_efficiency.SIZES:
-            found = epoch_efficiency.measure(network, size, given.rounds, 512)
-            medians.append(found.median)
-            shown = (
-                f"{found.median:.2f} ({min(found.ratios):.2f} to {max(found.ratios):.2f}, {found.precision})"
-            )
-            what = f"epoch over bare step, {network}, {size[0]}x{size[1]}"
-            print(f"| P1 | {what} | 0.85 | {shown} | {_word(found.median >= 0.85)} |", flush=True)
-    overall = statistics.median(medians)
-    print(f"| P1 | median of these | 0.90 | {overall:.2f} | {_word(overall >= 0.90)} |")
-    for key, what in NOT_YET.items():
-        print(f"| {key} | {what} | | not measured yet | no |")
-
-
-def _word(passes: bool) -> str:
-    return "yes" if passes else "no"
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="runs of each side, in turn")
+    parser.add_argument("--only", nargs="*", choices=MEASURES, default=list(MEASURES), metavar="MEASURE")
+    given = parser.parse_args()
+    print(heading(" ".join(["python -m benchmarks", *sys.argv[1:]])), flush=True)
+    broken = 0
+    for module in given.only:
+        command = [sys.executable, "-m", f"benchmarks.{module}", "--rounds", str(given.rounds), "--no-heading"]
+        ended = subprocess.run(command, check=False)
+        if ended.returncode:
+            broken = 1
+            print(Row(MEASURES[module], module, "", f"ended with status {ended.returncode}", False), flush=True)
+    return broken
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
