@@ -28,9 +28,7 @@ MEASURES = {
 
 def main() -> int:
     """Measure and print the table; the exit status is 1 where a measure could not be taken."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="runs of each side, in turn")
     parser.add_argument("--only", nargs="*", choices=MEASURES, default=list(MEASURES), metavar="MEASURE")
     given = parser.parse_args()

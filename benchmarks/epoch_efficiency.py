@@ -67,7 +67,7 @@ def trial_config(network: str, epochs: int) -> TrialConfig:
 
 
 def epoch_of(trial: TrialState) -> Callable[[int], float]:
-    """Return a function that trains epoch `number` as `trainable.loop.fit` does, and returns images a second."""
+    """Return a function that trains an epoch as `trainable.loop.fit` does, and returns images a second."""
 
     def epoch(number: int) -> float:
         losses, positions = trial.loss_meter(), trial.begin_epoch(number)

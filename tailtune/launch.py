@@ -210,9 +210,9 @@ def _run(
     given = study.spec.resources
     threads, share = max(1, int(given.cpus_per_trial)), min(given.gpus_per_trial, 1.0) or 1.0
 
-    def shared() -> Mapping[str, Any]:
+    def shared(own_ray: bool) -> Mapping[str, Any]:
         cache = cache_folder(study.folder.parent).absolute()
-        data = SharedData.put(dataset, split)
+        data = SharedData.put(dataset, split, one_node=own_ray)
         return {"data": data, "threads": threads, "cache_dir": cache, "gpu_share": share}
 
     watcher.begin(study.status(), study.spec.trial_epochs)

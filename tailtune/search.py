@@ -41,7 +41,7 @@ def run_search(
     space: Space,
     trainable: type,
     *,
-    shared: Callable[[], Mapping[str, Any]] = dict,
+    shared: Callable[[bool], Mapping[str, Any]] | None = None,
     observer: Observer | None = None,
     time_budget_seconds: float | None = None,
     address: str | None = None,
@@ -55,8 +55,8 @@ def run_search(
         space: Where configurations come from.
         trainable: A class with Ray Tune's class API (`trainable.tune_adapter.ImageTrainable`), whose results
             are those of `tailtune.tune_bridge.epoch_result`.
-        shared: Called once Ray runs; returns further keyword arguments for the trainable's `setup`, put into
-            Ray's object store.
+        shared: Called once Ray runs, and told whether that is our own, on this machine alone; returns further
+            keyword arguments for the trainable's `setup`, put into Ray's object store.
         observer: Is told what happens.
         time_budget_seconds: Ends the search, leaving unfinished trials to be resumed.
         address: Of a Ray cluster; None starts a local Ray.
@@ -82,7 +82,7 @@ def _until_done(
     ledger: Ledger,
     brake: Brake,
     trainable: type,
-    shared: Callable[[], Mapping[str, Any]],
+    shared: Callable[[bool], Mapping[str, Any]] | None,
     address: str | None,
 ) -> None:
     """Run Tune, again and again as long as Ray dies under it and trials still get further."""
@@ -109,7 +109,7 @@ def _tune(
     ledger: Ledger,
     brake: Brake,
     trainable: type,
-    shared: Callable[[], Mapping[str, Any]],
+    shared: Callable[[bool], Mapping[str, Any]] | None,
     *,
     at_once: bool,
 ) -> None:
@@ -123,7 +123,7 @@ def _tune(
     resources = study.spec.resources
     require_room(resources.cpus_per_trial, resources.gpus_per_trial)
     scheduler = LedgerScheduler(ledger, brake)
-    arguments = dict(shared())
+    arguments = {} if shared is None else dict(shared(at_once))
     with_data = tune.with_parameters(trainable, **arguments) if arguments else trainable
     tuner = tune.Tuner(
         tune.with_resources(with_data, {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}),

@@ -25,10 +25,11 @@ from trainable.parent_death import die_with_parent
 
 @dataclass(frozen=True)
 class SharedData:
-    """A dataset in Ray's object store: small things by value, the images by reference.
+    """A dataset for the workers of a search: small things by value, the images mapped by all of a node.
 
     Attributes:
-        images: Reference to the `(N, H, W, C)` uint8 array; every worker of a node maps the same copy.
+        images: The file of a memory map, where every worker is on the driver's own node; else a reference to
+            the `(N, H, W, C)` uint8 array in Ray's object store, of which each node has one copy.
         rest: The dataset with an empty image array.
         split: Which images train and validate.
     """
@@ -38,14 +39,40 @@ class SharedData:
     split: Split
 
     @classmethod
-    def put(cls, dataset: ImageDataset, split: Split) -> SharedData:
-        """Put `dataset` into the object store of the cluster that this process is connected to."""
-        images: NDArray[np.uint8] = np.ascontiguousarray(dataset.images)
-        return cls(ray.put(images), dataset.with_images(images[:0]), split)
+    def put(cls, dataset: ImageDataset, split: Split, *, one_node: bool = False) -> SharedData:
+        """Share `dataset` with the cluster that this process is connected to.
+
+        A memory map of a whole `.npy` file is shared as that file: it may be larger than the memory, let
+        alone the object store, and takes no second copy of what the system has cached of it.
+
+        Args:
+            dataset: Images and labels.
+            split: Which of them train and validate.
+            one_node: Whether every worker will run on this machine.
+        """
+        images = dataset.images
+        rest = dataset.with_images(np.zeros((0, *images.shape[1:]), dtype=np.uint8))
+        path = _whole_file(images) if one_node else None
+        return cls(path or ray.put(np.ascontiguousarray(images)), rest, split)
 
     def get(self) -> ImageDataset:
         """Return the dataset; its images are read-only and not copied."""
+        if isinstance(self.images, Path):
+            mapped: NDArray[np.uint8] = np.load(self.images, mmap_mode="r")
+            return self.rest.with_images(mapped)
         return self.rest.with_images(ray.get(self.images))
+
+
+def _whole_file(images: NDArray[np.uint8]) -> Path | None:
+    """Return the `.npy` file that `images` maps from beginning to end, or None where it is anything else."""
+    name = getattr(images, "filename", None)
+    if name is None or Path(name).suffix != ".npy" or not Path(name).exists():
+        return None
+    path = Path(name).absolute()
+    stored = np.load(path, mmap_mode="r")
+    # A part of a map, or one turned round, keeps the whole file's name.
+    alike = (stored.shape, stored.strides, stored.dtype) == (images.shape, images.strides, images.dtype)
+    return path if alike else None
 
 
 class ImageTrainable(tune.Trainable):  # type: ignore[misc]

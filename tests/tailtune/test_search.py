@@ -46,7 +46,7 @@ def test_every_way_for_a_trial_to_end(tmp_path: Path) -> None:
         study,
         ToySpace(words),
         Shared,
-        shared=lambda: {"threads": 1} | {key: value() for key, value in shared.items()},
+        shared=lambda _: {"threads": 1} | {key: value() for key, value in shared.items()},
     )
     assert outcome == Outcome("finished", 10, 10)
     trials = study.optuna().trials

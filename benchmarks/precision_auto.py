@@ -1,0 +1,62 @@
+"""P3: what `precision: auto` costs against the best fixed choice, its own timing included.
+
+    python -m benchmarks.precision_auto [--rounds 5]
+
+Every fixed choice (fp32 and bf16, channels-last and contiguous) trains the same steps in turn. The loss is
+reckoned for a trial of 5 epochs of 2,048 images, the first of its network, shape and machine: (timing + 5
+epochs as chosen) / (5 epochs of the best fixed choice). Later trials read the choice from the cache.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from unittest.mock import patch
+
+import torch
+
+from benchmarks.epoch_efficiency import NETWORKS, SIZES, epoch_of, random_images, trial_config
+from benchmarks.table import Row, run, shown
+from trainable import state
+from trainable.precision import Precision
+from trainable.precision_choice import resolve_precision
+
+EPOCHS, EPOCH_IMAGES, TIMED_IMAGES = 5, 2048, 256
+
+
+def rows(rounds: int) -> Iterator[Row]:
+    """Yield a row a network and size."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    names = ("fp32", "bf16") if device.type == "cpu" or torch.cuda.is_bf16_supported() else ("fp32", "fp16")
+    fixed = [Precision(name, channels_last=last) for name in names for last in (True, False)]  # type: ignore[arg-type]
+    for network in NETWORKS:
+        for size in SIZES:
+            dataset, split = random_images(TIMED_IMAGES, size)
+            config = trial_config(network, rounds + 2)
+            start = time.perf_counter()
+            chosen = resolve_precision(config, dataset, device, None)
+            timing = time.perf_counter() - start
+            epochs = {}
+            for precision in fixed:
+                with patch.object(state, "resolve_precision", lambda *_, precision=precision: precision):
+                    epochs[precision] = epoch_of(state.TrialState(config, dataset, split, device))
+                epochs[precision](0)
+            rates = [{p: epochs[p](number + 1) for p in fixed} for number in range(rounds)]
+            best = max(fixed, key=lambda p: statistics.median(rate[p] for rate in rates))
+            trial = EPOCHS * EPOCH_IMAGES
+            losses = [(timing + trial / rate[chosen]) * rate[best] / trial for rate in rates]
+            what = (
+                f"auto ({named(chosen)}) over the best fixed ({named(best)}): {network}, {size[0]}x{size[1]}, "
+                f"timing {timing:.2f} s"
+            )
+            yield Row("P3", what, "at most 1.05", shown(losses, 3), statistics.median(losses) <= 1.05)
+
+
+def named(precision: Precision) -> str:
+    """Return the format and the layout in a word or two."""
+    return precision.name if precision.channels_last else f"{precision.name} contiguous"
+
+
+if __name__ == "__main__":
+    run(rows, __doc__)
