@@ -19,6 +19,7 @@ from analysis.errors import TailtuneError
 from analysis.records import TrialInfo, TrialState
 from tailtune.algorithm import search_algorithm
 from tailtune.asha import Asha, own_grace
+from tailtune.draft import Draft
 from tailtune.exchange import Assignment, EpochResult, Observer, Space
 from tailtune.seeds import derived_seed
 from tailtune.trial_books import TrialBooks, now
@@ -178,7 +179,8 @@ class Ledger:
     def _new(self, ray_id: str | None, *, use_random: bool) -> tuple[str, Assignment | None]:
         """Ask the search algorithm for a new trial."""
         self._seed_algorithm(len(self._study.get_trials(deepcopy=False)), use_random=use_random)
-        return self._resolve(self._study.ask(), ray_id)
+        draft = Draft(self._study, self._books.storage)
+        return self._resolve(draft.trial, ray_id, draft)
 
     def _seed_algorithm(self, number: int, *, use_random: bool = False) -> None:
         """Make the search algorithm for trial `number`.
@@ -189,27 +191,36 @@ class Ledger:
         seed = derived_seed(self._seed, "suggest", number)
         self._study.sampler = search_algorithm(seed, use_random=use_random)
 
-    def _resolve(self, trial: optuna.Trial, ray_id: str | None) -> tuple[str, Assignment | None]:
-        """Draw the trial's configuration, or replace the trial where that is a duplicate or breaks a rule."""
+    def _resolve(
+        self, trial: optuna.Trial, ray_id: str | None, draft: Draft | None = None
+    ) -> tuple[str, Assignment | None]:
+        """Draw the configuration of a trial (a draft or one that is in the study), and hand it out.
+
+        A duplicate, or one that breaks a rule, is replaced: the reason comes back instead.
+        """
+        refuse = self._books.replace if draft is None else draft.refuse
         try:
             config = self._space.suggest(trial, self._base)
         except TailtuneError as error:
-            return self._books.replace(trial.number, f"refused: {error}"), None
+            return refuse(trial.number, f"refused: {error}"), None
         except Exception as error:
-            why = self._books.replace(trial.number, f"the space failed: {type(error).__name__}: {error}")
+            why = refuse(trial.number, f"the space failed: {type(error).__name__}: {error}")
             raise TailtuneError(why[:400]) from error
         config = config.model_copy(update={"seed": derived_seed(self._seed, "trial", trial.number)})
         fingerprint = config.fingerprint()
         if self._seen[fingerprint] >= self._repeats:
-            return self._books.replace(trial.number, f"a configuration already evaluated: {fingerprint}"), None
+            return refuse(trial.number, f"a configuration already evaluated: {fingerprint}"), None
         self._seen[fingerprint] += 1
         grace_epochs = own_grace(self._grace_epochs, config.class_weights.defer, config.epochs)
         if grace_epochs != self._grace_epochs:
             trial.set_user_attr("grace_epochs", grace_epochs)
+        if draft is not None and ray_id is not None:
+            trial.set_user_attr("ray_id", ray_id)
         trial.set_user_attr("fingerprint", fingerprint)
         trial.set_user_attr("record", str(self._books.record(trial.number).path))
         trial.set_user_attr("config", config.model_dump(mode="json"))  # last: who has it has all of them
-        return "", self._hand_out(trial.number, config, ray_id, self._books.frozen(trial.number))
+        frozen = self._books.frozen(trial.number) if draft is None else draft.keep()
+        return "", self._hand_out(trial.number, config, ray_id, frozen)
 
     def _hand_out(
         self, number: int, config: TrialConfig, ray_id: str | None, frozen: FrozenTrial
@@ -228,7 +239,7 @@ class Ledger:
             params=frozen.params,
             seed=config.seed,
         )
-        self._books.begin(number, info)
+        self._books.begin(frozen, info)
         assignment = Assignment(number, config, record.path, attempt)
         former = self._losses.get(number)
         self.live[number] = _Live(

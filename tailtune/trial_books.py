@@ -17,7 +17,7 @@ from optuna.trial import TrialState as OptunaState
 from analysis.errors import TailtuneError
 from analysis.records import RecordFolder, TrialInfo, TrialState
 
-_LONGEST_REASON = 400
+LONGEST_REASON = 400
 
 
 class TrialBooks:
@@ -49,10 +49,11 @@ class TrialBooks:
         """Set a state that is no end; return False where another had made it RUNNING before."""
         return self.storage.set_trial_state_values(self.trial_id(number), state)
 
-    def begin(self, number: int, info: TrialInfo) -> None:
-        """Write that trial `number` runs, as `info` says."""
+    def begin(self, frozen: FrozenTrial, info: TrialInfo) -> None:
+        """Write that the trial runs, as `info` says; what `frozen` has already is not written again."""
+        number = frozen.number
         self.record(number).write_trial(info)
-        if info.ray_id is not None:
+        if info.ray_id is not None and frozen.user_attrs.get("ray_id") != info.ray_id:
             self.storage.set_trial_user_attr(self.trial_id(number), "ray_id", info.ray_id)
 
     def put_back(self, number: int, info: TrialInfo) -> None:
@@ -91,7 +92,7 @@ class TrialBooks:
 
     def replace(self, number: int, why: str) -> str:
         """End a trial that counts for nothing; its record says so, where it has come to have one."""
-        why = why[:_LONGEST_REASON]
+        why = why[:LONGEST_REASON]
         if (info := self._known(number)) is not None:
             ended = replace(info, state=TrialState.FAIL, value=None, reason=why, ended=now(), replaced=True)
             self.record(number).write_trial(ended)
@@ -120,4 +121,4 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-__all__ = ["TrialBooks", "now"]
+__all__ = ["LONGEST_REASON", "TrialBooks", "now"]
