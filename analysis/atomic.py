@@ -7,9 +7,10 @@ import fcntl
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from analysis.errors import TailtuneError
 
@@ -82,12 +83,16 @@ class Claim:
             yield
 
 
-def write_atomic(path: Path, content: bytes, *, claim: Claim | None = None, durable: bool = False) -> None:
+Content = bytes | Callable[[BinaryIO], object]
+"""What a file is to hold, or what writes it into an open file."""
+
+
+def write_atomic(path: Path, content: Content, *, claim: Claim | None = None, durable: bool = False) -> None:
     """Write `content` to `path`: whoever reads it at any moment finds the former content or all of the new.
 
     Args:
         path: The file; its folder is made where it is missing.
-        content: All of it.
+        content: All of it, or a function that writes it: what is large need not be copied into bytes first.
         claim: Must still be held at the moment of renaming; None asks nobody.
         durable: Also wait for the disk, so that it outlives a power failure. A kill needs no such thing.
 
@@ -99,7 +104,10 @@ def write_atomic(path: Path, content: bytes, *, claim: Claim | None = None, dura
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
-            file.write(content)
+            if isinstance(content, bytes):
+                file.write(content)
+            else:
+                content(file)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())

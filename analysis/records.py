@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from analysis.atomic import Claim, Superseded, write_atomic
+from analysis.atomic import Claim, Content, Superseded, write_atomic
 from analysis.errors import TailtuneError
 from analysis.record_types import FORMAT, Cost, EpochRow, Predictions, Summary, TrialInfo, TrialState
 
@@ -64,9 +64,9 @@ class RecordFolder:
         Claim(self.path, attempt).take()
 
     def write_bytes(
-        self, name: str, content: bytes, attempt: str | None = None, *, durable: bool = False
+        self, name: str, content: Content, attempt: str | None = None, *, durable: bool = False
     ) -> None:
-        """Write the file `name` of the record, whole or not at all."""
+        """Write the file `name` of the record, whole or not at all; see `write_atomic`."""
         claim = None if attempt is None else Claim(self.path, attempt)
         write_atomic(self.path / name, content, claim=claim, durable=durable)
 

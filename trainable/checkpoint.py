@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,7 @@ FORMAT = 1
 
 def save_checkpoint(record: RecordFolder, state: dict[str, Any], attempt: str | None) -> None:
     """Write `state` (tensors, numbers, strings and containers of them) as the record's checkpoint."""
-    buffer = io.BytesIO()
-    torch.save({"format": FORMAT, **state}, buffer)
-    record.write_bytes("checkpoint.pt", buffer.getvalue(), attempt)
+    record.write_bytes("checkpoint.pt", lambda file: torch.save({"format": FORMAT, **state}, file), attempt)
 
 
 def load_checkpoint(
@@ -60,7 +57,11 @@ def load_checkpoint(
 
 def save_weights(record: RecordFolder, model: nn.Module, attempt: str | None) -> None:
     """Write the model's parameters and buffers as the record's `best.safetensors`."""
-    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
+    # Cloned, in torch's own order of dimensions: safetensors refuses tensors that share their memory.
+    tensors = {
+        key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for key, value in model.state_dict().items()
+    }
     record.write_bytes("best.safetensors", save(tensors), attempt)
 
 
