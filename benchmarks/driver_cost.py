@@ -5,12 +5,14 @@
 
 Both sides: the space `tiny` (a dozen conditional parameters), TPE, SQLite, four trials at a time, workers used
 again, one epoch a trial. Stock is Ray's OptunaSearch with Optuna's own TPE. A round is 1,000 trials of each, in
-turn. The growth is sampled: 40 suggestions and results of a ledger whose study already has so many finished
+turn. The growth is sampled: 20 suggestions and results of a ledger whose study already has so many finished
 trials, TPE's own suggestion (`sample_relative` and `sample_independent`) and everything else apart.
 """
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import statistics
 import sys
 import tempfile
@@ -26,15 +28,17 @@ from ray import tune
 
 from benchmarks.studies import Stock, study_in
 from benchmarks.table import Row, run, shown
-from search_spaces.space import load_space
+from search_spaces.space import SearchSpace, load_space
 from tailtune.algorithm import search_algorithm
 from tailtune.exchange import EpochResult
 from tailtune.ray_runtime import connected_ray
 from tailtune.search import run_search
+from tailtune.study import Study
 from trainable.config import TrialConfig
-from trainable.seeding import derived_seed
 
 SPACE, TRIALS, CONCURRENT = "tiny", 1000, 4
+DRAWN = 250
+TABLES = ("trials", "trial_params", "trial_values", "trial_intermediate_values", "trial_user_attributes")
 
 
 class Idle(tune.Trainable):  # type: ignore[misc]
@@ -130,32 +134,43 @@ class Clock:
         return timed
 
 
-def filled(home: Path, count: int) -> Any:
-    """Return a study that has `count` finished trials of the space, drawn at random."""
+def filled(home: Path, count: int) -> tuple[Study, SearchSpace]:
+    """Return a study that has `count` finished trials: random ones, the same `DRAWN` over and over."""
     study, space = study_in(home, SPACE, trials=count + 100, epochs=1), load_space(SPACE)
     scratch = optuna.create_study(sampler=search_algorithm(0, use_random=True), direction="maximize")
-    base, drawn = TrialConfig(epochs=1), []
-    for number in range(count):
+    base = TrialConfig(epochs=1)
+    for number in range(min(count, DRAWN)):
         trial = scratch.ask()
         config = space.suggest(trial, base)
-        scratch.tell(trial, value_of(config))
-        drawn.append(
+        value = value_of(config)
+        study.optuna().add_trial(
             optuna.trial.create_trial(
                 params=trial.params,
                 distributions=trial.distributions,
-                value=value_of(config),
-                intermediate_values={1: value_of(config)},
-                user_attrs={
-                    "fingerprint": f"{derived_seed(number, 'filled'):x}",
-                    "config": config.model_dump(mode="json"),
-                },
+                value=value,
+                intermediate_values={1: value},
+                user_attrs={"fingerprint": str(number), "config": config.model_dump(mode="json")},
             )
         )
-    study.optuna().add_trials(drawn)
-    return study, space
+    with contextlib.closing(sqlite3.connect(study.folder / "study.db")) as database:
+        for done in range(DRAWN, count, DRAWN):
+            for table in TABLES:
+                _copy_rows(database, table, done, min(DRAWN, count - done))
+        database.commit()
+    return Study.open(home, study.name), space
 
 
-def growth(counts: list[int], samples: int = 40) -> None:
+def _copy_rows(database: sqlite3.Connection, table: str, done: int, count: int) -> None:
+    """Copy the rows of the first `count` trials, as those of the trials from number `done` on."""
+    columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
+    moved = {"trial_id": f"trial_id + {done}", "number": f"number + {done}"}
+    if table != "trials":
+        moved[columns[0]] = "NULL"  # its own id
+    chosen = ", ".join(moved.get(column, column) for column in columns)
+    database.execute(f"INSERT INTO {table} SELECT {chosen} FROM {table} WHERE trial_id <= {count}")
+
+
+def growth(counts: list[int], samples: int = 20) -> None:
     """Print a line for each number of trials that a study has already."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     process = psutil.Process()
@@ -175,16 +190,14 @@ def growth(counts: list[int], samples: int = 40) -> None:
                 start = time.process_time()
                 for _ in range(samples):
                     trial = ledger.ask("ray")
+                    assert trial is not None
                     value = value_of(trial.config)
                     ledger.result(trial.number, EpochResult(1, value, final=True, done=True, final_value=value))
                 spent = time.process_time() - start
                 for name, method in methods.items():
                     setattr(own, name, method)
                 ledger.close()
-            own_ms, rest_ms = (
-                1e3 * clock.seconds / samples,
-                1e3 * (spent - clock.seconds) / samples,
-            )
+            own_ms, rest_ms = 1e3 * clock.seconds / samples, 1e3 * (spent - clock.seconds) / samples
             memory = process.memory_info().rss / 2**20
             print(f"| {count} | {own_ms:.1f} | {rest_ms:.1f} | {opening:.1f} | {memory:.0f} |", flush=True)
 
