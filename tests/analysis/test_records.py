@@ -6,11 +6,12 @@ import multiprocessing
 import os
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
 
-from analysis.atomic import Claim, write_atomic
+from analysis.atomic import CannotWrite, Claim, write_atomic
 from analysis.errors import TailtuneError
 from analysis.metrics import Metrics
 from analysis.records import (
@@ -223,3 +224,17 @@ def test_read_study_sorts_by_number_and_skips_strangers(tmp_path: Path) -> None:
 def test_records_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Cost().flops = 1  # type: ignore[misc]
+
+
+def test_what_a_writer_leaves_half_written_is_never_seen(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    write_atomic(path, lambda file: file.write(b"whole"))
+
+    def fills_the_disk(file: BinaryIO) -> None:
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(CannotWrite, match="no space left"):
+        write_atomic(path, fills_the_disk)
+    assert path.read_bytes() == b"whole"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["checkpoint.pt"]
