@@ -19,6 +19,7 @@ from analysis.records import RecordFolder
 from trainable.config import TrialConfig
 from trainable.data.dataset import ImageDataset, Split
 from trainable.history import EpochReport
+from trainable.host_memory import keep_freed_memory, return_freed_memory
 from trainable.loop import fit
 from trainable.parent_death import die_with_parent
 
@@ -99,6 +100,7 @@ class ImageTrainable(tune.Trainable):  # type: ignore[misc]
             gpu_share: Of the GPU's memory, in (0, 1]: trials that are packed onto one cannot take each other's.
         """
         die_with_parent()
+        keep_freed_memory()
         if gpu_share < 1.0 and torch.cuda.is_available():
             torch.cuda.set_per_process_memory_fraction(gpu_share)
         self._fresh = True
@@ -142,6 +144,7 @@ class ImageTrainable(tune.Trainable):  # type: ignore[misc]
     def _end(self) -> None:
         self._reports = iter(())
         gc.collect()
+        return_freed_memory()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

@@ -76,7 +76,9 @@ def train(
 ) -> None:
     """Train one configuration on DATA."""
     from tailtune import api, progress, tables
+    from trainable.host_memory import keep_freed_memory
 
+    keep_freed_memory()
     of_data = given(
         folds=folds(folds_),
         group_by=group_by, long_tail=long_tail, long_tail_seed=long_tail_seed, rare_classes=rare_classes,
