@@ -29,9 +29,9 @@ from trainable.tune_adapter import ImageTrainable, SharedData
 SIDE = 32
 IMAGE_BYTES = SIDE * SIDE * 3
 LARGE, SMALL = 96_000, 4_000
-SEEN = 2_000
+SEEN = 400
 """Training images of an epoch: spread over all, they do not touch every page, so all are read first."""
-CONFIG = {"epochs": 1, "backbone": {"name": "resnet10t"}, "training": {"precision": "fp32"}}
+CONFIG = {"epochs": 1, "backbone": {"name": "resnet10t", "small_stem_up_to": 0}, "training": {"precision": "fp32"}}
 
 
 class Reading(ImageTrainable):
