@@ -31,14 +31,18 @@ IMAGE_BYTES = SIDE * SIDE * 3
 LARGE, SMALL = 96_000, 4_000
 SEEN = 400
 """Training images of an epoch: spread over all, they do not touch every page, so all are read first."""
-CONFIG = {"epochs": 1, "backbone": {"name": "resnet10t", "small_stem_up_to": 0}, "training": {"precision": "fp32"}}
+CONFIG = {
+    "epochs": 1,
+    "backbone": {"name": "resnet10t", "small_stem_up_to": 0},
+    "training": {"precision": "fp32"},
+}
 
 
 class Reading(ImageTrainable):
     """Reads every image before its first epoch, as many epochs would."""
 
     def step(self) -> dict[str, Any]:
-        """Train an epoch."""
+        """Train an epoch, after a look at everything."""
         images = self._dataset.images
         for start in range(0, len(images), 4096):
             images[start : start + 4096].max()
@@ -66,7 +70,10 @@ def on_disk(path: Path, count: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 def pss(images: np.ndarray[Any, np.dtype[np.uint8]], workers: int, folder: Path) -> int:
-    """Return the PSS in bytes of this process and everything below it while `workers` trials have trained."""
+    """Return the PSS in bytes of this process, of `workers` trials that have trained, and of the object store.
+
+    Ray's other processes are left out: how many idle ones it starts ahead is its own affair.
+    """
     import ray
     from ray import tune
 
@@ -87,9 +94,11 @@ def pss(images: np.ndarray[Any, np.dtype[np.uint8]], workers: int, folder: Path)
             )
             for n in range(workers)
         ]
-        ray.get([trial.train.remote() for trial in trials])
+        pids = [result["pid"] for result in ray.get([trial.train.remote() for trial in trials])]
         me = psutil.Process()
-        return sum(process.memory_full_info().pss for process in [me, *me.children(recursive=True)])
+        stores = [child for child in me.children(recursive=True) if child.name() == "raylet"]
+        counted = [me, *stores, *map(psutil.Process, pids)]
+        return sum(process.memory_full_info().pss for process in counted)
 
 
 def copies(folder: Path, workers: int, *, mapped: bool) -> float:
