@@ -73,7 +73,9 @@ def find_lr(
     """Train `config` for up to `steps` steps with a rate that grows from `low` to `high` by a constant factor.
 
     Everything else is the trial's own: loss, batch sampler, augmentation, mixing, weight decay, precision.
-    The schedule takes no part. Epochs follow each other where one is shorter than the test.
+    The schedule takes no part, and the trial stays in its first epoch, shown again in another order where it is
+    shorter than the test: what changes along the epochs (a sampler's distribution, deferred weights, image
+    size, the second stage of classifier retraining) would bend the curve where only the rate should.
 
     Args:
         config: The trial; its learning rate and epochs are not used.
@@ -99,16 +101,17 @@ def find_lr(
     trial = TrialState(config, dataset, split, device)
     lrs = np.geomspace(low, high, steps)
     losses: list[float] = []
-    epoch = 0
+    positions = trial.begin_epoch(0)
+    lap = 0
     while len(losses) < steps and not _over(losses):
-        positions = trial.begin_epoch(epoch)
-        with seeded(device, config.seed, "lr-find", epoch):
-            for batch in trial.batches.train(positions, epoch):
+        order = positions if lap == 0 else np.random.default_rng([config.seed, lap]).permutation(positions)
+        with seeded(device, config.seed, "lr-find", lap):
+            for batch in trial.batches.train(order, 0):
                 set_lr(trial.optimizer, float(lrs[len(losses)]))
                 losses.append(float(trial.stepper(batch.mixed).loss))
                 if len(losses) == steps or _over(losses):
                     break
-        epoch += 1
+        lap += 1
     finite = [loss for loss in losses if math.isfinite(loss)]
     if len(finite) < 2 * EDGE:
         raise TailtuneError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -40,6 +42,34 @@ def test_a_range_test_on_digits_trains_and_stops_where_the_loss_explodes(
     np.testing.assert_allclose(np.diff(np.log(curve.lrs)), np.log(1e8) / 39)
     assert 1e-4 <= curve.steepest <= curve.minimum < curve.lrs[-1]
     assert np.isfinite(curve.losses).all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sampler": {"name": "dynamic", "power": 2.0}},
+        {"class_weights": {"name": "inverse_frequency", "defer": 0.5}},
+        {"classifier_retraining": {"name": "crt", "share": 0.5}},
+        {"progressive_resizing": {"name": "linear", "start": 0.75}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_test_longer_than_the_trial_stays_in_its_first_epoch(
+    digits: ImageDataset, split: Split, change: dict[str, Any]
+) -> None:
+    long, short = (
+        find_lr(
+            small(**change, epochs=epochs, training={"precision": "fp32"}),
+            digits,
+            split,
+            low=1e-5,
+            high=1e-3,
+            steps=60,
+            device="cpu",
+        )
+        for epochs in (100, 2)
+    )
+    np.testing.assert_array_equal(short.losses, long.losses)
 
 
 def test_laws(digits: ImageDataset, split: Split) -> None:
