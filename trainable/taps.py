@@ -159,15 +159,26 @@ def anatomy(name: str) -> Anatomy:
     Raises:
         UsageError: If the name is unknown.
     """
-    side = 256
     with torch.device("meta"):
-        model = build_backbone(Backbone(name=name, stem="original"), 2, (side, side), 3, load_trained=False)
+        model, side = _built(name)
         model.eval()
         num_stages, is_last = _observed(model, torch.zeros(1, 3, side, side))
         any_size = _runs(model, torch.zeros(1, 3, side - 32, side - 32)) is not None
     classifier = classifier_of(model)
     has_bias = classifier is not None and classifier.bias is not None
     return Anatomy(num_stages, classifier is not None and is_last, has_bias, any_size)
+
+
+def _built(name: str) -> tuple[nn.Module, int]:
+    """Return the network, and a side of images that it takes: some of torchvision's know 224 pixels alone."""
+    backbone = Backbone(name=name, stem="original")
+    try:
+        return build_backbone(backbone, 2, (256, 256), 3, load_trained=False), 256
+    except UsageError as error:
+        try:
+            return build_backbone(backbone, 2, (224, 224), 3, load_trained=False), 224
+        except UsageError:
+            raise error from None
 
 
 def _runs(model: nn.Module, images: Tensor) -> Tensor | None:

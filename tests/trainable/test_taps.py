@@ -41,3 +41,11 @@ def test_a_classifier_that_is_not_the_last_word_is_refused(change: dict[str, dic
     assert not anatomy("volo_d1_224").has_classifier
     with pytest.raises(UsageError, match="which volo_d1_224 has not"):
         validated(TrialConfig, {"backbone": "volo_d1_224", **change})
+
+
+def test_a_network_for_images_of_one_size_is_looked_at_in_that_size() -> None:
+    found = anatomy("torchvision:vit_b_16")
+    assert found.has_classifier
+    assert not found.any_size
+    with pytest.raises(UsageError, match="no_such_network"):
+        anatomy("no_such_network")
