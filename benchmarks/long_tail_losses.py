@@ -3,10 +3,10 @@
     python -m benchmarks.long_tail_losses FOLDER --out DIR [--imbalance-ratio 100] [--epochs 20] [--seeds 3]
 
 FOLDER has `train/<class>/` with enough images of each class and a balanced `test/<class>/`. Class i (by name)
-keeps its first int(500 * ratio ** (-i / 99)) training files by name: the profile of Cui et al. 2019. Nothing is
-chosen on the test images: the network, its schedule and the losses' parameters are fixed, and the last epoch
-counts. A trial that is finished is not trained again, one that was killed goes on from its checkpoint; each
-leaves its record in DIR and a line in DIR/results.jsonl. Intervals: images are resampled (paired between
+keeps its first int(500 * ratio ** (-i / 99)) training files by name: the profile of Cui et al. 2019. For the
+losses nothing is chosen on the test images: network, schedule and parameters are fixed; the last epoch counts.
+A trial that is finished is not trained again, one that was killed goes on from its checkpoint; each leaves its
+record in DIR and a line in DIR/results.jsonl. Intervals: images are resampled (paired between
 losses) and seeds are drawn with replacement (paired as well). The rows "then ..." correct cross-entropy's
 logits after training; their strength is fitted out of fold on the test images, each fifth by the other four.
 """
