@@ -103,7 +103,8 @@ class TrialConfig(Frozen):
     allow: tuple[str, ...] = ()
     """Rules that this configuration may break (see `trainable/rules.py`); no part of the fingerprint."""
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
-    batch_size: Annotated[int, Field(ge=1, le=65_536), Choices((64, 128, 256))] = 128
+    batch_size: Annotated[int, Field(ge=2, le=65_536), Choices((64, 128, 256))] = 128
+    """Images a step; batch norm has no variance on a single one."""
     select: Literal["best", "last"] = "best"
     """The epoch whose weights and predictions are the trial's: the best on validation, or the last."""
     data: DataConfig = DataConfig()

@@ -77,6 +77,12 @@ def _check_retraining(config: TrialConfig, retraining: Crt) -> None:
             "classifier_retraining happens in the last epochs, which early stopping may leave out",
             "drop `training.early_stopping`, or set `classifier_retraining: none`",
         )
+    if config.posthoc.corrects_imbalance:
+        raise UsageError(
+            "classifier_retraining ends on balanced classes, which leaves nothing to correct, got "
+            f"posthoc {config.posthoc.name}",
+            "set `posthoc: none`, or `classifier_retraining: none`",
+        )
 
 
 def _check_network(config: TrialConfig) -> None:

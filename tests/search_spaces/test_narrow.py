@@ -94,7 +94,7 @@ REFUSED = {
     "optimizer: {sgd: {nesterov: {choices: []}}}": "optimizer.sgd.nesterov.choices: must be a list with at lea",
     "optimizer: [sgd, {x: 1}]": "optimizer: must be a list of names",
     "optimizer: {choices: []}": "optimizer.choices: must hold at least one name",
-    "batch_size: 0": "batch_size: input should be greater than or equal to 1, got 0",
+    "batch_size: 1": "batch_size: input should be greater than or equal to 2, got 1",
     "batch_size: {low: 1.5, high: 8}": "batch_size.low: must be a whole number, got 1.5",
     "batch_size: {low: 8, high: 64, step: 5}": "batch_size.step: must be above 0 and divide 64 - 8, got 5",
     "backbone: resnet81": "unknown backbone 'resnet81'; did you mean 'resnet18'?",

@@ -199,6 +199,7 @@ def test_a_teacher_of_other_classes_is_refused(digits: ImageDataset, split: Spli
             {**TECHNIQUES["retraining"], "training": {"early_stopping": 5}},
             "early stopping may leave out",
         ),
+        ({**TECHNIQUES["retraining"], "posthoc": "tau_norm"}, "nothing to correct, got posthoc tau_norm"),
         ({"deep_supervision": {"name": "stages", "auxiliary": 5}}, "4 in test_efficientnet, got 5"),
         ({"frozen": "features", "mixing": "mixup"}, "train only a head, got mixing"),
         ({"frozen": "features", "augment": ["flip"]}, "flip with 0 views"),
