@@ -123,14 +123,19 @@ def allocate(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     return images
 
 
+def row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Yield slices that cover the rows of an array of that shape, about four million elements each."""
+    step = max(1, 2**22 // max(1, int(np.prod(shape[1:]))))
+    return (slice(start, min(start + step, shape[0])) for start in range(0, shape[0], step))
+
+
 def _drop_rows(path: Path, rows: list[int]) -> None:
     """Rewrite an `.npy` file without `rows`, a few rows in memory at a time."""
     images = np.load(path, mmap_mode="r")
     kept = np.delete(np.arange(len(images)), rows)
     compact = allocate(path.with_name("kept.npy"), (len(kept), *images.shape[1:]))
-    step = max(1, 2**24 // max(1, int(np.prod(images.shape[1:]))))
-    for start in range(0, len(kept), step):
-        compact[start : start + step] = images[kept[start : start + step]]
+    for block in row_blocks(compact.shape):
+        compact[block] = images[kept[block]]
     os.replace(path.with_name("kept.npy"), path)
 
 

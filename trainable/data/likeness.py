@@ -7,6 +7,8 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
+from trainable.data.cache import row_blocks
+
 Floats = NDArray[np.float32]
 
 SIDE = 32
@@ -25,10 +27,10 @@ def thumbnails(images: NDArray[np.uint8], side: int = SIDE) -> NDArray[np.uint8]
     """Return `(N, side, side)` grey pictures of `(N, H, W, C)` images: means over the area of each pixel."""
     down, across = _areas(images.shape[1], side), _areas(images.shape[2], side).T
     out = np.empty((len(images), side, side), dtype=np.uint8)
-    for start in range(0, len(images), CHUNK):
-        part = np.asarray(images[start : start + CHUNK], dtype=np.float32)
+    for block in row_blocks(images.shape):
+        part = np.asarray(images[block], dtype=np.float32)
         grey = part @ _GREY if part.shape[3] == 3 else part[..., 0]
-        out[start : start + CHUNK] = np.rint(down @ grey @ across)
+        out[block] = np.rint(down @ grey @ across)
     return out
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from analysis.errors import TailtuneError, UsageError, unknown_name
 from trainable.data import builtin
-from trainable.data.cache import FORMAT, Rows, allocate, fingerprint, open_or_fill
+from trainable.data.cache import FORMAT, Rows, allocate, fingerprint, open_or_fill, row_blocks
 from trainable.data.dataset import ImageDataset
 from trainable.data.decode import fit
 from trainable.data.folder import list_folder
@@ -187,11 +187,12 @@ def _fill_from_array(
     if images.ndim == 3:
         images = images[..., None]
     size = data.image_size or (max(4, images.shape[1]), max(4, images.shape[2]))
-    first = images[..., :1]
-    channels = 1 if images.shape[3] == 1 or bool((images == first).all()) else 3
+    grey = all(bool((images[of] == images[of][..., :1]).all()) for of in row_blocks(images.shape))
+    channels = 1 if grey else 3
     out = allocate(target, (len(rows), *size, channels))
     if size == images.shape[1:3]:
-        out[:] = images[rows][..., :channels]
+        for block in row_blocks(out.shape):
+            out[block] = images[rows[block]][..., :channels]
         return
     for place, row in enumerate(rows.tolist()):
         pixels = images[row]

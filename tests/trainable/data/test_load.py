@@ -392,6 +392,36 @@ def test_a_disk_that_fills_up_while_decoding(tmp_path, monkeypatch, processes):
     assert seen[0] == 8
 
 
+LARGER_THAN_MEMORY = """
+import resource, sys
+from pathlib import Path
+from trainable.config import DataConfig
+from trainable.data.likeness import thumbnails
+from trainable.data.load import load_dataset
+
+mapped = Path("/proc/self/status").read_text().split("VmData:")[1].split()[0]
+limit = 1024 * int(mapped) + 160 * 2**20  # OpenBLAS alone takes some 64 MiB
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+data = DataConfig(image_size=(2048, 2048), max_broken=0.5)
+images = load_dataset(sys.argv[1], data=data, cache_dir=Path(sys.argv[2])).images
+assert images.nbytes == 47 * 2**22
+assert thumbnails(images).any(axis=(1, 2)).all()
+try:
+    images.copy()
+except MemoryError:
+    print("larger than memory")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit counts private memory on Linux only")
+def test_a_set_larger_than_memory(tmp_path):
+    root = class_folders(tmp_path / "data", {"a": 24, "b": 24})
+    (root / "a" / "000.png").write_bytes(b"")  # its row is cut out afterwards
+    words = [sys.executable, "-c", LARGER_THAN_MEMORY, str(root), str(tmp_path / "cache")]
+    said = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert said.stdout == "larger than memory\n", said.stderr
+
+
 def test_the_space_of_the_images_is_taken_at_once(tmp_path):
     images = cache.allocate(tmp_path / "x.npy", (3, 1000, 1000, 1))
     assert images.shape == (3, 1000, 1000, 1)
