@@ -79,7 +79,7 @@ def pss(images: np.ndarray[Any, np.dtype[np.uint8]], workers: int, folder: Path)
 
     dataset, split = dataset_of(images, SEEN)
     with connected_ray(folder / "home", workers):
-        data = SharedData.put(dataset, split, one_node=True)
+        data = SharedData.put(dataset, split, folder)
         given = tune.with_parameters(Reading, data=data, threads=1, cache_dir=folder)
         actor = ray.remote(num_cpus=1)(given)
         config = TrialConfig.model_validate(CONFIG).model_dump_json()

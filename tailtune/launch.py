@@ -212,7 +212,7 @@ def _run(
 
     def shared(own_ray: bool) -> Mapping[str, Any]:
         cache = cache_folder(study.folder.parent).absolute()
-        data = SharedData.put(dataset, split, one_node=own_ray)
+        data = SharedData.put(dataset, split, study.folder / "ray" if own_ray else None)
         return {"data": data, "threads": threads, "cache_dir": cache, "gpu_share": share}
 
     watcher.begin(study.status(), study.spec.trial_epochs)

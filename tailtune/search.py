@@ -56,7 +56,8 @@ def run_search(
         trainable: A class with Ray Tune's class API (`trainable.tune_adapter.ImageTrainable`), whose results
             are those of `tailtune.tune_bridge.epoch_result`.
         shared: Called once Ray runs, and told whether that is our own, on this machine alone; returns further
-            keyword arguments for the trainable's `setup`, put into Ray's object store.
+            keyword arguments for the trainable's `setup`. They travel with the class: what is large is a
+            reference or a file.
         observer: Is told what happens.
         time_budget_seconds: Ends the search, leaving unfinished trials to be resumed.
         address: Of a Ray cluster; None starts a local Ray.
@@ -118,13 +119,19 @@ def _tune(
     from ray.exceptions import RayError
     from ray.tune.error import TuneError
 
-    from tailtune.tune_bridge import BrakeStopper, Halted, LedgerScheduler, LedgerSearcher, Watch
+    from tailtune.tune_bridge import (
+        BrakeStopper,
+        Halted,
+        LedgerScheduler,
+        LedgerSearcher,
+        Watch,
+        with_arguments,
+    )
 
     resources = study.spec.resources
     require_room(resources.cpus_per_trial, resources.gpus_per_trial)
     scheduler = LedgerScheduler(ledger, brake)
-    arguments = {} if shared is None else dict(shared(at_once))
-    with_data = tune.with_parameters(trainable, **arguments) if arguments else trainable
+    with_data = trainable if shared is None else with_arguments(trainable, shared(at_once))
     tuner = tune.Tuner(
         tune.with_resources(with_data, {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}),
         tune_config=tune.TuneConfig(

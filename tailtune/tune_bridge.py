@@ -168,6 +168,21 @@ class Watch(Callback):  # type: ignore[misc]
             halt_if_ray_died(self._brake)
 
 
+def with_arguments(trainable: type, arguments: Mapping[str, Any]) -> type:
+    """Return `trainable` with further keyword arguments for its `setup`.
+
+    Not `tune.with_parameters`: that puts each of them into the object store, and Ray ends a driver that owns
+    objects there, at once and without a word, when its raylet is killed (seen with Ray 2.60).
+    """
+
+    class WithArguments(trainable):  # type: ignore[misc]
+        def setup(self, config: dict[str, Any]) -> None:
+            super().setup(config, **arguments)
+
+    WithArguments.__name__ = trainable.__name__
+    return WithArguments
+
+
 def halt_if_ray_died(brake: Brake) -> None:
     """Leave Tune's loop where Ray has no node left: it would wait for one for ever."""
     if not any(node["Alive"] for node in ray.nodes()):
@@ -216,4 +231,13 @@ def reason_of(error: BaseException | None) -> str:
     return f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(": ")[:400]
 
 
-__all__ = ["BrakeStopper", "Halted", "LedgerScheduler", "LedgerSearcher", "Watch", "epoch_result", "reason_of"]
+__all__ = [
+    "BrakeStopper",
+    "Halted",
+    "LedgerScheduler",
+    "LedgerSearcher",
+    "Watch",
+    "epoch_result",
+    "reason_of",
+    "with_arguments",
+]

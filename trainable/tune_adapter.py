@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from ray import tune
 
+from analysis.atomic import write_atomic
 from analysis.records import RecordFolder
 from trainable.config import TrialConfig
 from trainable.data.dataset import ImageDataset, Split
@@ -40,21 +41,28 @@ class SharedData:
     split: Split
 
     @classmethod
-    def put(cls, dataset: ImageDataset, split: Split, *, one_node: bool = False) -> SharedData:
+    def put(cls, dataset: ImageDataset, split: Split, scratch: Path | None = None) -> SharedData:
         """Share `dataset` with the cluster that this process is connected to.
 
-        A memory map of a whole `.npy` file is shared as that file: it may be larger than the memory, let
-        alone the object store, and takes no second copy of what the system has cached of it.
+        On one machine nothing goes through the object store: a memory map of a whole `.npy` file is shared as
+        that file (it may be larger than the memory, and takes no second copy of what the system has cached of
+        it), any other array is written as one. What is in the store dies with Ray, and a driver that owns
+        objects there is ended by Ray without a word when its raylet is killed.
 
         Args:
             dataset: Images and labels.
             split: Which of them train and validate.
-            one_node: Whether every worker will run on this machine.
+            scratch: A folder, where every worker will run on this machine; None uses the object store.
         """
         images = dataset.images
         rest = dataset.with_images(np.zeros((0, *images.shape[1:]), dtype=np.uint8))
-        path = _whole_file(images) if one_node else None
-        return cls(path or ray.put(np.ascontiguousarray(images)), rest, split)
+        if scratch is None:
+            return cls(ray.put(np.ascontiguousarray(images)), rest, split)
+        path = _whole_file(images)
+        if path is None:
+            path = scratch / "images.npy"
+            write_atomic(path, lambda file: np.save(file, images))
+        return cls(path, rest, split)
 
     def get(self) -> ImageDataset:
         """Return the dataset; its images are read-only and not copied."""

@@ -128,6 +128,14 @@ def test_no_worker_outlives_its_driver(tmp_path: Path) -> None:
     assert not [worker for worker in alive if worker.status() != psutil.STATUS_ZOMBIE]
 
 
+class GivenThreads(ToyTrainable):
+    """Takes an argument, as the real one does: in the object store it would take the driver down with Ray."""
+
+    def setup(self, config: dict[str, Any], threads: int) -> None:
+        assert threads == 1
+        super().setup(config)
+
+
 @pytest.mark.slow
 def test_a_ray_that_dies_is_started_again(tmp_path: Path) -> None:
     study = make(tmp_path, 4, 6, grace=6)
@@ -142,7 +150,13 @@ def test_a_ray_that_dies_is_started_again(tmp_path: Path) -> None:
                 raylet[0].kill()
 
     observer = KillsRay()
-    outcome = run_search(study, ToySpace(always="sleep=0.2"), ToyTrainable, observer=observer)
+    outcome = run_search(
+        study,
+        ToySpace(always="sleep=0.2"),
+        GivenThreads,
+        shared=lambda own: {"threads": int(own)},
+        observer=observer,
+    )
     assert observer.killed
     assert outcome == Outcome("finished", 4, 4)
     assert {trial.state.name for trial in study.optuna().trials} == {"COMPLETE"}

@@ -24,15 +24,27 @@ def dataset_of(images: NDArray[np.uint8]) -> ImageDataset:
     return ImageDataset(images, labels, ("a", "b", "c", "d"), "f" * 16, "here", unassigned)
 
 
-def test_a_memory_map_travels_as_its_file_and_comes_back_as_a_map(mapped: NDArray[np.uint8]) -> None:
+def test_a_memory_map_travels_as_its_file_and_comes_back_as_a_map(
+    mapped: NDArray[np.uint8], tmp_path: Path
+) -> None:
     split = Split(np.arange(30), np.arange(30, 40), np.arange(0))
-    shared = SharedData.put(dataset_of(mapped), split, one_node=True)
+    shared = SharedData.put(dataset_of(mapped), split, tmp_path / "unused")
     sent = pickle.dumps(shared)
     assert len(sent) < 2_000 < mapped.nbytes
     images = pickle.loads(sent).get().images
     assert isinstance(images, np.memmap)
     assert not images.flags.writeable
     np.testing.assert_array_equal(images, mapped)
+    assert not (tmp_path / "unused").exists()
+
+
+def test_on_one_machine_an_array_travels_as_a_file(mapped: NDArray[np.uint8], tmp_path: Path) -> None:
+    array = np.array(mapped)[::2]
+    shared = SharedData.put(dataset_of(array), Split(*[np.arange(3)] * 3), tmp_path / "scratch")
+    assert shared.images == tmp_path / "scratch" / "images.npy"
+    images = pickle.loads(pickle.dumps(shared)).get().images
+    assert isinstance(images, np.memmap)
+    np.testing.assert_array_equal(images, array)
 
 
 def test_only_a_whole_file_travels_as_one(mapped: NDArray[np.uint8], tmp_path: Path) -> None:
