@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.recipe_cells import Outcome, described, parsed, run_cells, spread
+from benchmarks.recipe_cells import Outcome, described, parsed, run_recipes, spread
 from search_spaces.recipe_book import load_recipe
 
 SOURCE = {
@@ -47,12 +47,12 @@ def row(name: str, method: str, source: float, found: Outcome) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train what is missing and print both tables."""
     scale = parsed(__doc__, image_size="32x32", epochs=8, share=0.5, arguments=arguments)
-    found = run_cells(scale.chosen(SOURCE), scale, {})
+    found = run_recipes(scale.chosen(SOURCE), scale, {})
     heading = [
         "| recipe | network → ours | method | source | accuracy (seeds) | macro-F1 [95 %] | CPU seconds |",
         "|---|---|---|---:|---:|---:|---:|",
     ]
-    print("\n" + described(scale) + "\n")
+    print(f"\n{described(scale)} The recipes' small networks from random weights.\n")
     for rows in (SOURCE, AUGMENTATION):
         lines = [row(name, *rows[name], found[name]) for name in found if name in rows]
         if lines:

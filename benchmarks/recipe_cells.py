@@ -1,7 +1,8 @@
-"""What `ladder` and `versions` share: recipes with their small networks, trained cell by cell, resumable.
+"""What `ladder`, `versions` and `pretrained` share: configurations trained cell by cell, resumable.
 
-A cell is a recipe and a seed. It trains in a process of its own (its peak memory is then its own) and leaves
-its record in the output folder: a finished cell is not trained again, a killed one goes on from its checkpoint.
+A cell is a configuration and a seed. It trains in a process of its own (its peak memory is then its own) and
+leaves its record in the output folder: a finished cell is not trained again, a killed one goes on from its
+checkpoint.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +45,8 @@ class Scale:
         epochs: Of every cell.
         batch_size: Of every cell.
         share: Of each class's training images.
-        seeds: Cells of each recipe.
-        only: Recipes; empty for all.
+        seeds: Cells of each name.
+        only: Names of recipes (or cells); empty for all.
     """
 
     data: str
@@ -83,7 +85,13 @@ class Outcome:
 
 
 def parsed(
-    description: str | None, *, image_size: str, epochs: int, share: float, arguments: Sequence[str] | None
+    description: str | None,
+    *,
+    image_size: str,
+    epochs: int,
+    share: float,
+    arguments: Sequence[str] | None,
+    seeds: int = 2,
 ) -> Scale:
     """Return the scale that the command line asks for."""
     parser = argparse.ArgumentParser(
@@ -95,8 +103,8 @@ def parsed(
     parser.add_argument("--epochs", type=int, default=epochs)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--share", type=float, default=share, help="of each class's training images")
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--only", nargs="*", default=[], metavar="RECIPE")
+    parser.add_argument("--seeds", type=int, default=seeds)
+    parser.add_argument("--only", nargs="*", default=[], metavar="NAME")
     given = parser.parse_args(arguments)
     return Scale(
         given.data,
@@ -119,21 +127,32 @@ def cell_config(name: str, scale: Scale, seed: int, **changes: Any) -> TrialConf
     return TrialConfig.model_validate({**fields, **fixed, "data": data, **changes})
 
 
-def run_cells(
+def run_recipes(
     names: Sequence[str], scale: Scale, changes: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Outcome]:
-    """Train every cell that is not finished; return the outcome of each recipe.
+    """Train every cell of the recipes called `names`; return the outcome of each.
 
     Args:
         names: Of recipes.
         scale: See there.
         changes: Of the configuration by recipe, where a value cannot carry over to the small scale.
     """
+    configs = {name: partial(cell_config, name, scale, **changes.get(name, {})) for name in names}
+    return run_cells(configs, scale)
+
+
+def run_cells(configs: Mapping[str, Callable[[int], TrialConfig]], scale: Scale) -> dict[str, Outcome]:
+    """Train every cell that is not finished; return the outcome of each name.
+
+    Args:
+        configs: The configuration of each name, given a seed.
+        scale: See there.
+    """
     context = multiprocessing.get_context("spawn")
     outcomes = {}
-    for name in names:
+    for name, config_of in configs.items():
         for seed in range(scale.seeds):
-            config = cell_config(name, scale, seed, **changes.get(name, {}))
+            config = config_of(seed)
             with ProcessPoolExecutor(max_workers=1, mp_context=context) as process:
                 process.submit(train_cell, config.model_dump_json(), scale, folder(scale, name, seed)).result()
         outcomes[name] = outcome(name, scale)
@@ -143,14 +162,15 @@ def run_cells(
 
 def folder(scale: Scale, name: str, seed: int) -> Path:
     """Return the folder of a cell's record."""
-    return scale.out / f"{name}-seed{seed}-epochs{scale.epochs}-share{scale.share:g}"
+    return scale.out / f"{name.replace(' ', '-')}-seed{seed}-epochs{scale.epochs}-share{scale.share:g}"
 
 
 def train_cell(config: str, scale: Scale, path: Path) -> None:
     """Train a cell to its end, or find that it is finished."""
     trial = TrialConfig.model_validate_json(config)
     dataset = load_dataset(scale.data, data=trial.data, cache_dir=scale.out / "cache")
-    split = thinned(dataset, make_split(dataset, seed=0), scale.share)
+    whole = make_split(dataset, seed=0, validation_fraction=trial.data.validation_fraction)
+    split = thinned(dataset, whole, scale.share)
     record, before = RecordFolder(path), cpu_seconds(path)
     known = len(record.epochs())
     for report in fit(trial, dataset, split, record=record, cache_dir=scale.out / "cache"):
@@ -209,8 +229,8 @@ def described(scale: Scale) -> str:
     size = "the data's own size" if scale.image_size is None else "{}x{} pixels".format(*scale.image_size)
     return (
         f"{scale.epochs} epochs of {scale.share:.0%} of the training images at {size}, batches of "
-        f"{scale.batch_size}, {scale.seeds} seeds, the recipes' small networks from random weights."
+        f"{scale.batch_size}, {scale.seeds} seeds."
     )
 
 
-__all__ = ["Outcome", "Scale", "described", "parsed", "run_cells", "spread"]
+__all__ = ["Outcome", "Scale", "described", "parsed", "run_cells", "run_recipes", "spread"]

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.recipe_cells import Outcome, described, parsed, run_cells, spread
+from benchmarks.recipe_cells import Outcome, described, parsed, run_recipes, spread
 
 SOURCE = {
     "v1": ("85.2 %", "0.81"),
@@ -47,8 +47,8 @@ def row(name: str, found: Outcome, before: Outcome | None) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train what is missing and print the table."""
     scale = parsed(__doc__, image_size="60x80", epochs=12, share=0.5, arguments=arguments)
-    found = run_cells(scale.chosen(SOURCE), scale, CHANGES)
-    print("\n" + described(scale) + "\n")
+    found = run_recipes(scale.chosen(SOURCE), scale, CHANGES)
+    print(f"\n{described(scale)} The recipes' small networks from random weights.\n")
     print(
         "| version | source's accuracy | and macro-F1 | accuracy (seeds) | macro-F1 [95 %] | tail-F1 (seeds) "
         "| CPU seconds | wall seconds | peak MiB | change of macro-F1 |\n"
