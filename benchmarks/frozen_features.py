@@ -24,6 +24,7 @@ from analysis.intervals import interval_of
 from analysis.records import Predictions, RecordFolder
 from search_spaces.space import load_space
 from tailtune.commands.options import image_size
+from trainable.backbones.taps import Taps
 from trainable.config import DataConfig, TrialConfig
 from trainable.data.batches import Batches
 from trainable.data.dataset import ImageDataset, Split
@@ -33,7 +34,6 @@ from trainable.evaluate import predict_logits
 from trainable.frozen_features import FrozenNetwork
 from trainable.loop import fit
 from trainable.state import TrialState
-from trainable.taps import Taps
 
 CPU = torch.device("cpu")
 SCRATCH: dict[str, Any] = {

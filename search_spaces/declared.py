@@ -19,8 +19,8 @@ from search_spaces.families import FAMILIES, LEARNT_BY_HEADS, RULED, Chooser, Me
 from search_spaces.reader import Reader
 from search_spaces.space import PARTS, SearchSpace
 from trainable.augment import AUGMENT
-from trainable.backbones import RATES, Backbone, check_backbone, supports
-from trainable.component import Choices, Dimension, Range, Scalar, Suggester, validated
+from trainable.backbones import OPTIONS, Backbone, check_backbone, supports
+from trainable.component import Choices, Dimension, Scalar, Suggester, validated
 from trainable.config import TrialConfig
 from trainable.rules import double_corrections
 
@@ -90,9 +90,9 @@ class DeclaredSpace(SearchSpace):
         names = self.backbones
         name = names[0] if len(names) == 1 else str(trial.suggest_categorical("backbone.name", names))
         fields = {**self.backbone, "name": pin(name)}
-        for rate in RATES:
-            if isinstance(fields[rate], Range) and not supports(name, rate):
-                fields[rate] = pin(0.0)
+        for option, without in OPTIONS.items():
+            if len(set(ends(fields[option]))) > 1 and not supports(name, option):
+                fields[option] = pin(without)
         return Backbone.suggest(trial, "backbone", fields)
 
     def _augment(self, trial: Suggester) -> Iterator[Any]:
@@ -164,9 +164,10 @@ class DeclaredSpace(SearchSpace):
         """Yield each value of `config` with its path and the dimension that must contain it."""
         yield _path("backbone", config.backbone.name), Choices(self.backbones), config.backbone.name
         backbone = dict(self.backbone)
-        for rate in RATES:
-            if getattr(config.backbone, rate) == 0 and not supports(config.backbone.name, rate):
-                backbone[rate] = pin(0.0)
+        for option, without in OPTIONS.items():
+            left_out = getattr(config.backbone, option) == without and not contains(backbone[option], without)
+            if left_out and not supports(config.backbone.name, option):
+                backbone[option] = pin(without)
         yield from _facing("backbone", backbone, config.backbone)
         yield from self._faced_families(config, tuple(self.families))
         present = {op.name: op for op in config.augment}

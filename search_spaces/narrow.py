@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 from analysis.errors import UsageError, unknown_name
@@ -15,12 +16,14 @@ from search_spaces.techniques import check_space
 from search_spaces.yaml_files import mapping, named_files
 from trainable.augment import AUGMENT
 from trainable.backbones import Backbone, check_backbone
-from trainable.component import Choices, validated
+from trainable.component import validated
 from trainable.config import TrainingConfig, TrialConfig
 from trainable.registry import Registry
 from trainable.rules import known_rules
 
 KEYS = ("extends", "summary", "allow", *PARTS)
+ORIGIN = ("attention", "pretrained", "weights")
+"""Fields of a backbone that may exclude each other."""
 
 
 def read_space(text: str, where: str, source: str = "") -> DeclaredSpace:
@@ -191,9 +194,11 @@ def _allowed(space: DeclaredSpace, names: object) -> tuple[str, ...]:
 
 def _checked(space: DeclaredSpace) -> None:
     """Refuse networks that do not exist or lack what is asked of them, and parts that exclude each other."""
+    for values in product(*(ends(space.backbone[key]) for key in ORIGIN)):
+        validated(Backbone, dict(zip(ORIGIN, values, strict=True)))
     for name in space.backbones:
-        # A range of rates is asked for only where the network has such a rate; a pin is meant for all.
-        pins = {key: dim.values[0] for key, dim in space.backbone.items() if isinstance(dim, Choices)}
+        # What is searched is asked for only where the network has a place for it; a pin is meant for all.
+        pins = {key: ends(dim)[0] for key, dim in space.backbone.items() if len(set(ends(dim))) == 1}
         check_backbone(validated(Backbone, {**pins, "name": name, "pretrained": False, "weights": None}))
     largest, smallest = max(ends(space.training["accumulate"])), min(ends(space.settings["batch_size"]))
     if largest > smallest:

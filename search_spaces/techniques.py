@@ -10,6 +10,7 @@ from search_spaces.declared import DeclaredSpace
 from search_spaces.dimensions import Fields, ends
 from search_spaces.families import Members
 from search_spaces.space import SearchSpace
+from trainable.backbones import supports
 from trainable.component import validated
 from trainable.config import TrialConfig
 from trainable.teacher import check_teacher
@@ -43,22 +44,34 @@ def check_space(
     """
     if all(list(families[family]) == ["none"] for family in TECHNIQUES):
         return
-    sources = list(product(backbones, ends(backbone["pretrained"]), ends(backbone["weights"])))
+    origins = list(product(backbones, ends(backbone["pretrained"]), ends(backbone["weights"])))
+    # Only frozen features care how features are fused.
+    fusions = ends(backbone["fusion"]) if list(families["frozen"]) != ["none"] else ("none",)
+    sources = [(*origin, fusion) for origin, fusion in product(origins, fusions) if _has(origin[0], fusion)]
     stops = ends(training["early_stopping"])
     ops = list(_extremes(augment))
     for members in product(*(_extremes(families[family]) for family in (*TECHNIQUES, *COMPANIONS))):
         techniques = dict(zip((*TECHNIQUES, *COMPANIONS), members, strict=True))
-        for (name, pretrained, weights), stop in product(sources, stops):
+        for (name, pretrained, weights, fusion), stop in product(sources, stops):
             validated(
                 TrialConfig,
                 {
                     **techniques,
                     "epochs": MANY_EPOCHS,
                     "augment": ops,
-                    "backbone": {"name": name, "pretrained": pretrained, "weights": weights},
+                    "backbone": {
+                        "name": name,
+                        "pretrained": pretrained,
+                        "weights": weights,
+                        "fusion": fusion,
+                    },
                     "training": {"early_stopping": stop},
                 },
             )
+
+
+def _has(name: str, fusion: str) -> bool:
+    return fusion == "none" or supports(name, "fusion")
 
 
 def check_teachers(space: SearchSpace, class_names: tuple[str, ...]) -> None:

@@ -17,6 +17,8 @@ from pydantic.fields import FieldInfo
 
 from search_spaces.families import FAMILIES
 from trainable.augment import AUGMENT
+from trainable.backbones import Backbone
+from trainable.backbones.families import FAMILIES as NETWORKS
 from trainable.component import Choices, Component, Range
 
 IDS: Mapping[str, str] = {
@@ -43,15 +45,33 @@ without one stays at its default.
 """
 
 
+BACKBONES = """
+## C1 `backbone`
+
+Every classifier of timm and torchvision works by its name, and so do the networks of this package. Parameters,
+operations and images a second of each member of these families stand in [backbones.md](backbones.md).
+
+| family | names |
+|---|---|
+"""
+
+
 def page() -> str:
     """Return the whole page."""
     families: dict[str, Iterable[type[Component]]] = {**FAMILIES, "augment": AUGMENT}
     ordered = sorted(families, key=lambda name: (int(IDS.get(name, TECHNIQUES)[1:]), name))
-    parts = [HEAD]
+    parts = [HEAD, _backbones()]
     for name in ordered:
         parts.append(f"\n## {IDS.get(name, TECHNIQUES)} `{name}`\n")
         parts += [_component(member) for member in families[name]]
     return "".join(parts)
+
+
+def _backbones() -> str:
+    """Return the families of networks with the names that build them, and what a configuration may say."""
+    rows = [f"| {family.name} | {', '.join(f'`{name}`' for name in family.names)} |\n" for family in NETWORKS]
+    table = ["\n| parameter | default | law | range |\n|---|---|---|---|\n", *_rows(Backbone)]
+    return "".join((BACKBONES, *rows, *table))
 
 
 def _component(member: type[Component]) -> str:

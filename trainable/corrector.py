@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from analysis.out_of_fold import best_strengths, dealt
+from trainable.backbones.taps import classifier_of
 from trainable.data.dataset import ImageDataset
 from trainable.evaluate import HALF_MAX
 from trainable.posthoc import Classifier, Correction, FittedCorrection
 from trainable.seeding import derived_seed
-from trainable.taps import classifier_of
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from trainable.backbones.taps import Taps, classifier_of
 from trainable.backbones.weights import locate_weights
 from trainable.config import TrialConfig
 from trainable.data.batches import Batch, Batches
@@ -24,7 +25,6 @@ from trainable.data.dataset import ImageDataset, Split
 from trainable.evaluate import HALF_MAX
 from trainable.mixing import Mixed
 from trainable.precision import Precision
-from trainable.taps import Taps, classifier_of
 from trainable.techniques import Features
 
 BATCH_SIZE = 128

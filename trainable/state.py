@@ -15,6 +15,7 @@ from analysis.metrics import Metrics
 from trainable.averaging import AVERAGING
 from trainable.backbones import build_backbone, input_statistics
 from trainable.backbones.cost import count_flops, count_parameters
+from trainable.backbones.taps import classifier_of
 from trainable.bundle import Preprocessing
 from trainable.config import TrialConfig
 from trainable.corrector import Corrected, classifier_in, correct
@@ -31,7 +32,6 @@ from trainable.precision_choice import resolve_precision
 from trainable.samplers import SAMPLERS
 from trainable.seeding import derived_seed, seeded
 from trainable.step import Stepper
-from trainable.taps import classifier_of
 from trainable.techniques import Crt
 from trainable.terms import Terms
 

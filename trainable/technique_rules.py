@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from analysis.errors import UsageError
 from trainable.augment.augmix import consistency_weight
+from trainable.backbones import check_parts
+from trainable.backbones.anatomy import anatomy
 from trainable.posthoc import FittedCorrection
-from trainable.taps import anatomy
 from trainable.techniques import Crt, Features, Stages, Teacher
 
 if TYPE_CHECKING:
@@ -58,6 +59,11 @@ def _check_frozen(config: TrialConfig, frozen: Features) -> None:
             f"augment {', '.join(op.name for op in config.augment)} with 0 views",
             "set `frozen: {name: features, views: 4}`, or drop `augment`",
         )
+    if config.backbone.fusion == "sum":
+        raise UsageError(
+            "frozen features are fused side by side, got backbone.fusion sum, whose own layers must be trained",
+            "set `backbone.fusion: concat`, or `frozen: none`",
+        )
     if not config.backbone.trained:
         raise UsageError(
             f"frozen features must come from trained weights, got a random {config.backbone.name}",
@@ -87,6 +93,7 @@ def _check_retraining(config: TrialConfig, retraining: Crt) -> None:
 
 def _check_network(config: TrialConfig) -> None:
     """Look at the network only where something depends on it: that costs a moment."""
+    check_parts(config.backbone)
     name, supervision = config.backbone.name, config.deep_supervision
     if isinstance(supervision, Stages) and anatomy(name).num_stages < supervision.auxiliary:
         raise UsageError(

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from trainable.augment.augmix import consistency_weight
+from trainable.backbones.taps import Taps
 from trainable.config import TrialConfig
 from trainable.data.normalisation import Normalisation
-from trainable.taps import Taps
 from trainable.teacher import load_teacher
 from trainable.techniques import Stages, Term, TermContext
 from trainable.techniques.consistency import ConsistencyTerm

@@ -1,10 +1,11 @@
 """Backbones: classifiers by name, from timm and elsewhere, fitted to small images."""
 
 from trainable.backbones._base import (
-    RATES,
+    OPTIONS,
     Backbone,
     build_backbone,
     check_backbone,
+    check_parts,
     input_statistics,
     supports,
     supports_drop_path,
@@ -12,10 +13,11 @@ from trainable.backbones._base import (
 from trainable.backbones.cost import count_flops, count_parameters
 
 __all__ = [
-    "RATES",
+    "OPTIONS",
     "Backbone",
     "build_backbone",
     "check_backbone",
+    "check_parts",
     "count_flops",
     "count_parameters",
     "input_statistics",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
-from analysis.errors import unknown_name
+from analysis.errors import UsageError, unknown_name
 from trainable.component import Component, Range
 
 SOURCES = ("timm", "torchvision", "tailtune")
@@ -36,6 +37,22 @@ class Backbone(Component):
     """Pixels, see `stem`. At 48 px a small stem makes a ResNet 2.8 times as expensive."""
     drop_rate: Annotated[float, Field(ge=0.0, lt=1.0), Range(0.0, 0.4)] = 0.0
     drop_path_rate: Annotated[float, Field(ge=0.0, lt=1.0), Range(0.0, 0.3)] = 0.0
+    attention: Literal["none", "se", "cbam"] = "none"
+    """In each residual block of timm's ResNets and ResNeXts: of channels (`se`, Hu et al. 2018, arXiv
+    1709.01507), or of channels and places (`cbam`, Woo et al. 2018, arXiv 1807.06521)."""
+    fusion: Literal["none", "concat", "sum"] = "none"
+    """The classifier sees the pooled features of every stage, side by side or added up; trained weights are
+    the plain network's."""
+
+    @model_validator(mode="after")
+    def _published(self) -> Backbone:
+        if self.attention != "none" and self.pretrained and self.weights is None:
+            raise UsageError(
+                f"backbone.attention adds layers, which no published weights have, got {self.attention} "
+                "with `pretrained`",
+                "choose a network that was trained with them (`seresnet50`), or start at random",
+            )
+        return self
 
     @property
     def trained(self) -> bool:
@@ -94,6 +111,18 @@ def build_backbone(
     return build(config, num_classes, image_size, channels, load_trained=load_trained)
 
 
+def check_parts(config: Backbone) -> None:
+    """Refuse attention or fusion where the network has no place for it; costs nothing where there is neither.
+
+    Raises:
+        UsageError: If it has none, or the name is unknown.
+    """
+    if (config.attention, config.fusion) != ("none", "none"):
+        from trainable.backbones.sources import check_options
+
+        check_options(config)
+
+
 def check_backbone(config: Backbone) -> None:
     """Refuse, without building it, a backbone whose name, options or weights cannot be had.
 
@@ -109,20 +138,24 @@ def check_backbone(config: Backbone) -> None:
         locate_weights(config)
 
 
-RATES = ("drop_rate", "drop_path_rate")
-"""Options that not every network has a place for."""
+OPTIONS: Mapping[str, float | str] = {
+    "drop_rate": 0.0,
+    "drop_path_rate": 0.0,
+    "attention": "none",
+    "fusion": "none",
+}
+"""Options that not every network has a place for, each with the value that leaves it out."""
 
 
-def supports(name: str, rate: str) -> bool:
-    """Return whether the network called `name` has a place for one of `RATES`; searches ask for it only there.
+def supports(name: str, option: str) -> bool:
+    """Return whether the network called `name` has a place for one of `OPTIONS`; searches ask only then.
 
     Raises:
         UsageError: If the name is unknown.
     """
-    from trainable.backbones.sources import source_of
+    from trainable.backbones.sources import accepts
 
-    config = Backbone(name=name)
-    return source_of(config).accepts(config, rate)
+    return accepts(Backbone(name=name), option)
 
 
 def supports_drop_path(name: str) -> bool:

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from analysis.errors import TailtuneError, UsageError
-from trainable.backbones._base import RATES, Backbone
+from trainable.backbones._base import OPTIONS, Backbone
+from trainable.backbones.anatomy import anatomy
+from trainable.backbones.fusion import FusedNetwork
 from trainable.backbones.network_source import NetworkSource
 from trainable.backbones.stems import fit_stem
 from trainable.backbones.timm_source import TimmSource
@@ -31,7 +33,7 @@ class Source(Protocol):
         ...
 
     def accepts(self, config: Backbone, option: str) -> bool:
-        """Return whether the network has a place for `drop_rate` or `drop_path_rate`."""
+        """Return whether the network has a place for `drop_rate`, `drop_path_rate` or `attention`."""
         ...
 
     def make(
@@ -62,18 +64,27 @@ def source_of(config: Backbone) -> Source:
     return SOURCES[config.source]
 
 
+def accepts(config: Backbone, option: str) -> bool:
+    """Return whether the network has a place for one of `OPTIONS`.
+
+    Raises:
+        UsageError: If its name is unknown.
+    """
+    source_of(config).check(config)
+    return anatomy(config.name).fuses if option == "fusion" else source_of(config).accepts(config, option)
+
+
 def check_options(config: Backbone) -> None:
-    """Refuse an unknown name or tag, and a rate that the model has no place for.
+    """Refuse an unknown name or tag, and an option that the model has no place for.
 
     Raises:
         UsageError: With the nearest name, or with the option that the model lacks.
     """
-    source = source_of(config)
-    source.check(config)
-    for key in RATES:
-        if getattr(config, key) > 0 and not source.accepts(config, key):
+    source_of(config).check(config)
+    for key, without in OPTIONS.items():
+        if getattr(config, key) != without and not accepts(config, key):
             raise UsageError(
-                f"backbone.{key} must be 0 for {config.name}, which has no such option, "
+                f"backbone.{key} must be {without or 0} for {config.name}, which has no place for it, "
                 f"got {getattr(config, key)}",
                 f"drop `{key}`, or choose another backbone",
             )
@@ -111,7 +122,9 @@ def fitted(
     """Return the network with its stem fitted to the images, in training mode, on torch's default device."""
     model = source_of(config).make(config, num_classes, image_size, channels, state)
     fit_stem(model, config.name, config.stem, image_size, config.small_stem_up_to)
-    return model
+    if config.fusion == "none":
+        return model
+    return FusedNetwork(model, config.fusion, num_classes, anatomy(config.name).num_stages)
 
 
 def _try_one(model: nn.Module, image_size: tuple[int, int], channels: int) -> None:

@@ -9,13 +9,16 @@ from typing import Any, cast
 import timm
 import torch
 from timm.models import get_pretrained_cfg, split_model_name_tag
+from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 
 from analysis.errors import TailtuneError, unknown_name
-from trainable.backbones._base import RATES, Backbone
+from trainable.backbones._base import Backbone
 from trainable.backbones.networks import ARCHITECTURES
 from trainable.backbones.patches import fitted_grid, resampled
 from trainable.backbones.torchvision_source import NAMES as TORCHVISION_NAMES
+
+RATES = ("drop_rate", "drop_path_rate")
 
 
 class TimmSource:
@@ -41,6 +44,8 @@ class TimmSource:
         architecture = _architecture(config)
         options: dict[str, Any] = {"in_chans": channels}
         options |= {key: getattr(config, key) for key in RATES if accepts(architecture, key)}
+        if config.attention != "none":
+            options["block_args"] = {"attn_layer": config.attention}
         if accepts(architecture, "img_size"):
             options["img_size"] = image_size
             options |= fitted_grid(model_class(architecture), config, image_size)
@@ -73,6 +78,8 @@ def _architecture(config: Backbone) -> str:
 @lru_cache(maxsize=4096)
 def accepts(architecture: str, option: str) -> bool:
     """Return whether the constructor of `architecture` takes `option` (found out without any memory)."""
+    if option == "attention":
+        return _plain_resnet(architecture)
     trial = {"drop_rate": 0.1, "drop_path_rate": 0.1, "img_size": (224, 224)}[option]
     try:
         with warnings.catch_warnings(), torch.device("meta"):
@@ -83,6 +90,14 @@ def accepts(architecture: str, option: str) -> bool:
             return False
         raise
     return True
+
+
+def _plain_resnet(architecture: str) -> bool:
+    """Return whether the blocks take an attention layer; those of ResNeSt or SKNet are attention themselves."""
+    with warnings.catch_warnings(), torch.device("meta"):
+        warnings.simplefilter("ignore")
+        model = timm.create_model(architecture)
+    return isinstance(model, ResNet) and type(model.layer1[0]) in (BasicBlock, Bottleneck)
 
 
 @lru_cache(maxsize=4096)

@@ -141,6 +141,22 @@ def test_a_hub_that_cannot_be_reached_is_said_at_once(monkeypatch: pytest.Monkey
     assert time.monotonic() - start < 5
 
 
+@pytest.mark.parametrize("name", ["resnet10t", "torchvision:squeezenet1_1"])
+def test_a_hub_that_refuses_is_said_at_once(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing listens behind the port; a proxy of that kind stands before torchvision's server."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    start = time.monotonic()
+    with pytest.raises(TailtuneError, match=r"not on this machine, and .*Error: ") as caught:
+        check_backbone(Backbone(name=name, pretrained=True))
+    assert "\n" not in str(caught.value)
+    assert "--no-pretrained" in caught.value.remedy
+    assert time.monotonic() - start < 20
+
+
 def test_the_architecture_of_trained_weights_is_built_without_them() -> None:
     model = build_backbone(Backbone(name="resnet10t", pretrained=True), 5, SIZE, 3, load_trained=False)
     assert model(torch.zeros(2, 3, *SIZE)).shape == (2, 5)

@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 
-from trainable.taps import Taps, intermediate_stages, spatial_mean
+from trainable.backbones.taps import Taps, intermediate_stages, spatial_mean
 from trainable.techniques.consistency import jensen_shannon
 from trainable.techniques.contrastive import supervised_contrast
 from trainable.techniques.distillation import softened_divergence

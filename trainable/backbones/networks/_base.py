@@ -48,7 +48,7 @@ class Network(nn.Module):
         self.num_features = num_features
         self.num_classes = shape.num_classes
         self.head_drop = nn.Dropout(shape.drop_rate if head_dropout else 0.0)
-        self.fc = nn.Linear(num_features, shape.num_classes)
+        self.reset_classifier(shape.num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -66,14 +66,14 @@ class Network(nn.Module):
         """Return logits `(B, num_classes)`."""
         return self.forward_head(self.forward_features(images))
 
-    def get_classifier(self) -> nn.Linear:
+    def get_classifier(self) -> nn.Module:
         """Return the last layer."""
         return self.fc
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Replace the last layer by one with `num_classes` outputs and new weights."""
+        """Replace the last layer by one with `num_classes` outputs and new weights, or by none for 0."""
         self.num_classes = num_classes
-        self.fc = nn.Linear(self.num_features, num_classes)
+        self.fc = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
 
 
 def stages_info(stages: dict[str, int], stem_stride: int) -> list[dict[str, int | str]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from analysis.errors import UsageError
+from trainable.backbones.anatomy import anatomy
 from trainable.component import validated
 from trainable.config import TrialConfig
-from trainable.taps import anatomy
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,12 @@ from trainable.taps import anatomy
 def test_stages_count_where_their_features_can_be_read(name: str, stages: int) -> None:
     assert anatomy(name).num_stages == stages
     assert anatomy(name).has_classifier
+
+
+@pytest.mark.parametrize("name", ["coat_tiny", "pit_ti_224", "mvitv2_tiny", "hrnet_w18_small", "volo_d1_224"])
+def test_fusion_is_refused_where_stages_or_classifier_cannot_be_relied_upon(name: str) -> None:
+    with pytest.raises(UsageError, match=rf"backbone\.fusion must be none for {name}"):
+        validated(TrialConfig, {"backbone": {"name": name, "fusion": "concat"}})
 
 
 def test_supervision_of_stages_that_cannot_be_read_is_refused() -> None:
