@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -116,6 +117,8 @@ def _read(path: Path) -> dict[str, Tensor]:
     # A file from anywhere can break its reader in any way; all of them mean the same to the user.
     except Exception as error:
         problem = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):  # torch explains its own history at this place
+            problem = "it holds other things than tensors"
         raise TailtuneError(
             f"backbone.weights: {path} must be readable weights without code, but is not: {problem}",
             "give a safetensors file, or a state dict saved with torch.save",

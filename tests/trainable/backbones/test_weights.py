@@ -104,7 +104,7 @@ def test_a_pickle_with_code_is_refused_unread(tmp_path: Path, monkeypatch: pytes
     torch.save({"fc.weight": Bomb()}, "bomb.pth")
     Path("bare.pth").write_bytes(pickle.dumps(Bomb()))
     for name in ("bomb.pth", "bare.pth"):
-        with pytest.raises(TailtuneError, match="must be readable weights without code"):
+        with pytest.raises(TailtuneError, match=r"must be readable weights without code.*other things than"):
             build_backbone(Backbone(name="resnet10t", weights=name), 5, SIZE, 3)
     assert not Path("exploded").exists()
 
