@@ -40,26 +40,26 @@ def list_digits_lt(cache_dir: Path) -> Listing:
         split[order[DIGITS_HELD_OUT : 2 * DIGITS_HELD_OUT]] = TEST
         split[order[2 * DIGITS_HELD_OUT :][: counts[digit]]] = TRAIN
     rows = np.flatnonzero(split)
-    return _of_arrays("digits-lt", lambda: images, labels, tuple("0123456789"), split, rows)
+    return _of_arrays("digits-lt", images, labels, tuple("0123456789"), split, rows)
 
 
 def list_cifar10(cache_dir: Path) -> Listing:
     """Return CIFAR-10: 50,000 to train on, 10,000 to test on."""
     images, labels, names, split = _cifar("CIFAR10", cache_dir)
-    return _of_arrays("cifar10", lambda: images, labels, names, split, np.arange(len(labels)))
+    return _of_arrays("cifar10", images, labels, names, split, np.arange(len(labels)))
 
 
 def list_cifar100(cache_dir: Path) -> Listing:
     """Return CIFAR-100: 50,000 to train on, 10,000 to test on."""
     images, labels, names, split = _cifar("CIFAR100", cache_dir)
-    return _of_arrays("cifar100", lambda: images, labels, names, split, np.arange(len(labels)))
+    return _of_arrays("cifar100", images, labels, names, split, np.arange(len(labels)))
 
 
 def list_cifar100_lt(cache_dir: Path, imbalance_ratio: float) -> Listing:
     """Return CIFAR-100 with its training images cut to a long tail, the test part whole."""
     images, labels, names, split = _cifar("CIFAR100", cache_dir)
     rows = long_tailed_rows(labels, split, imbalance_ratio)
-    return _of_arrays(f"cifar100-lt:{imbalance_ratio:g}", lambda: images, labels, names, split, rows)
+    return _of_arrays(f"cifar100-lt:{imbalance_ratio:g}", images, labels, names, split, rows)
 
 
 def long_tailed_rows(
@@ -124,7 +124,7 @@ def find_builtin(source: str, cache_dir: Path) -> Listing | None:
 
 def _of_arrays(
     source: str,
-    read: Callable[[], NDArray[np.uint8]],
+    images: NDArray[np.uint8],
     labels: NDArray[np.int64],
     class_names: tuple[str, ...],
     split: NDArray[np.int8],
@@ -139,7 +139,7 @@ def _of_arrays(
         class_names=class_names,
         given_split=split[rows],
         stamps=(source,),
-        read=read,
+        read=lambda scratch: images,
         rows=rows.astype(np.int64),
     )
 

@@ -34,7 +34,7 @@ def list_hugging_face(root: Path, source: str, cache_dir: Path) -> Listing:
     groups: list[str] = []
     stamps: list[str] = []
     out = cache_dir.absolute() / "hugging_face"
-    for part, rows in _parts(root, source).items():
+    for part, rows in _parts(root, source, out / "tables").items():
         said = getattr(rows.features["label"], "int2str", str)
         for row in rows:
             content = row["image"]["bytes"] or Path(row["image"]["path"]).read_bytes()
@@ -61,7 +61,7 @@ def list_hugging_face(root: Path, source: str, cache_dir: Path) -> Listing:
     )
 
 
-def _parts(root: Path, source: str) -> dict[str, Any]:
+def _parts(root: Path, source: str, tables: Path) -> dict[str, Any]:
     """Return the rows of each part, images not decoded."""
     try:
         import datasets
@@ -75,7 +75,7 @@ def _parts(root: Path, source: str) -> dict[str, Any]:
         found = (
             datasets.load_from_disk(str(root))
             if saved
-            else datasets.load_dataset("imagefolder", data_dir=str(root))
+            else datasets.load_dataset("imagefolder", data_dir=str(root), cache_dir=str(tables))
         )
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__

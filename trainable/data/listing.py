@@ -48,7 +48,8 @@ class Listing:
         group_keys: N keys, "" where an image is its own group; empty where there are no groups.
         skipped: Files that are no images, each with the reason.
         notes: What was changed or could not be promised, one sentence each.
-        read: Returns the decoded images, `(N', H, W[, C])` uint8, where the source holds arrays.
+        read: Returns the decoded images, `(N', H, W[, C])` uint8, where the source holds arrays; what does
+            not fit into memory may lie in the file that it is given.
         rows: `(N,)` rows of what `read` returns.
     """
 
@@ -63,7 +64,7 @@ class Listing:
     group_keys: tuple[str, ...] = ()
     skipped: Skipped = ()
     notes: tuple[str, ...] = ()
-    read: Callable[[], NDArray[np.uint8]] | None = None
+    read: Callable[[Path], NDArray[np.uint8]] | None = None
     rows: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:

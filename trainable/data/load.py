@@ -150,7 +150,11 @@ def _fill(
 ) -> Rows:
     if listing.read is not None:
         assert listing.rows is not None
-        _fill_from_array(folder / "images.npy", listing.read(), listing.rows, data)
+        scratch = folder / "pixels.npy"
+        try:
+            _fill_from_array(folder / "images.npy", listing.read(scratch), listing.rows, data)
+        finally:
+            scratch.unlink(missing_ok=True)
         return []
     geometry = survey(listing.root, listing.names, data.image_size, data.resize)
     try:

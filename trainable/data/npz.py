@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.errors import TailtuneError
+from trainable.data.cache import allocate, row_blocks
 from trainable.data.folder import stamp
 from trainable.data.listing import SPLIT_CODES, Listing
 
@@ -68,32 +72,54 @@ def _labels(labels: NDArray[np.generic], where: str) -> NDArray[np.int64]:
     return flat.astype(np.int64)
 
 
-def _reader(path: Path, parts: list[str], source: str) -> Callable[[], NDArray[np.uint8]]:
-    def read() -> NDArray[np.uint8]:
+def _reader(path: Path, parts: list[str], source: str) -> Callable[[Path], NDArray[np.uint8]]:
+    def read(scratch: Path) -> NDArray[np.uint8]:
         try:
-            with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-                images = [arrays[f"{part}_images"] for part in parts]
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            return _extracted(path, parts, source, scratch)
+        except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            if isinstance(error, TailtuneError):
+                raise
             raise TailtuneError(f"{source}: images must be readable, but {error}", LAYOUT) from None
-        return joined_images(images, source)
 
     return read
 
 
-def joined_images(images: list[NDArray[np.uint8]], source: str) -> NDArray[np.uint8]:
-    """Return parts of one shape as `(N, H, W)` or `(N, H, W, 3)` uint8.
+def _extracted(path: Path, parts: list[str], source: str, scratch: Path) -> NDArray[np.uint8]:
+    """Return the parts' images as a map of `scratch`, copied there a block of rows at a time."""
+    with zipfile.ZipFile(path) as archive:
+        shapes = []
+        for part in parts:
+            with archive.open(f"{part}_images.npy") as member:
+                shapes.append(_checked_shape(member, source))
+        if len({shape[1:] for shape in shapes}) > 1:
+            different = ", ".join(str(shape[1:]) for shape in shapes)
+            raise TailtuneError(f"{source}: images of all parts must have one shape, got {different}")
+        images = allocate(scratch, (sum(shape[0] for shape in shapes), *shapes[0][1:]))
+        done = 0
+        for part, shape in zip(parts, shapes, strict=True):
+            with archive.open(f"{part}_images.npy") as member:
+                _checked_shape(member, source)
+                for block in row_blocks(shape):
+                    rows = block.stop - block.start
+                    content = member.read(rows * math.prod(shape[1:]))
+                    images[done : done + rows] = np.frombuffer(content, np.uint8).reshape(rows, *shape[1:])
+                    done += rows
+    return images
+
+
+def _checked_shape(member: IO[bytes], source: str) -> tuple[int, ...]:
+    """Return the shape in the header of an `.npy` member; its pixels are read next.
 
     Raises:
-        TailtuneError: If a part is something else.
+        TailtuneError: If they are not `(N, H, W)` or `(N, H, W, 3)` uint8, row by row.
     """
-    for part in images:
-        if (
-            part.dtype != np.uint8
-            or part.ndim not in (3, 4)
-            or (part.ndim == 4 and part.shape[3] not in (1, 3))
-        ):
-            raise TailtuneError(f"{source}: images must be {LAYOUT}, got shape {part.shape} of {part.dtype}")
-    if len({part.shape[1:] for part in images}) > 1:
-        shapes = ", ".join(str(part.shape[1:]) for part in images)
-        raise TailtuneError(f"{source}: images of all parts must have one shape, got {shapes}")
-    return np.concatenate(images)
+    version = np.lib.format.read_magic(member)
+    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, by_columns, dtype = header(member)
+    if dtype != np.uint8 or len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)):
+        raise TailtuneError(f"{source}: images must be {LAYOUT}, got shape {shape} of {dtype}")
+    if by_columns:
+        raise TailtuneError(
+            f"{source}: images must lie row by row, got Fortran order", "np.ascontiguousarray before np.savez"
+        )
+    return tuple(shape)

@@ -174,6 +174,9 @@ def of_several_pictures(path):
 
 JPEGS = {
     "grey": lambda path: save(grey(0, 40, 30), path),
+    "colour": lambda path: save(colour(5, 41, 31), path),
+    "colour without subsampling": lambda path: save(colour(5, 41, 31), path, subsampling=0),
+    "RGB as it is": lambda path: save(colour(5, 41, 31), path, keep_rgb=True),
     "CMYK": lambda path: save(halves("CMYK"), path),
     "larger than is read at once": lambda path: save(colour(6, 400, 300), path, quality=100),
     "progressive": progressive,

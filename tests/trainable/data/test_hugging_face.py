@@ -1,3 +1,5 @@
+import gc
+
 import numpy as np
 import pytest
 
@@ -49,3 +51,16 @@ def test_a_missing_column_is_named(tmp_path):
 def test_an_image_folder_without_metadata_is_a_folder(tmp_path):
     found = loaded(class_folders(tmp_path / "data", {"a": 2, "b": 2}), tmp_path)
     assert found.paths[0] == "a/000.png"
+
+
+@pytest.mark.filterwarnings("ignore:.*metadata.csv:pytest.PytestUnraisableExceptionWarning")
+def test_an_image_folder_with_metadata_takes_its_labels_from_there(tmp_path):
+    root = class_folders(tmp_path / "data", {"all": 4})
+    lines = [f"all/{i:03d}.png,{label}" for i, label in enumerate(["dog", "cat", "dog", "cat"])]
+    (root / "metadata.csv").write_text("\n".join(["file_name,label", *lines]) + "\n", encoding="utf-8")
+    found = loaded(root, tmp_path)
+    assert found.class_names == ("cat", "dog")
+    assert found.labels.tolist() == [1, 0, 1, 0]
+    for i in range(4):
+        np.testing.assert_array_equal(found.images[i, :, :, 0], np.asarray(grey(i)))
+    gc.collect()  # `datasets` leaves the metadata file open; the warning belongs to this test

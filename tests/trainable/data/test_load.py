@@ -404,7 +404,7 @@ limit = 1024 * int(mapped) + 160 * 2**20  # OpenBLAS alone takes some 64 MiB
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 data = DataConfig(image_size=(2048, 2048), max_broken=0.5)
 images = load_dataset(sys.argv[1], data=data, cache_dir=Path(sys.argv[2])).images
-assert images.nbytes == 47 * 2**22
+assert images.nbytes == int(sys.argv[3]) * 2**22
 assert thumbnails(images).any(axis=(1, 2)).all()
 try:
     images.copy()
@@ -413,13 +413,33 @@ except MemoryError:
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the limit counts private memory on Linux only")
+def read_with_little_memory(source, tmp_path, images):
+    words = [sys.executable, "-c", LARGER_THAN_MEMORY, str(source), str(tmp_path / "cache"), str(images)]
+    return subprocess.run(words, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+private_memory = pytest.mark.skipif(
+    sys.platform != "linux", reason="the limit counts private memory on Linux only"
+)
+
+
+@private_memory
 def test_a_set_larger_than_memory(tmp_path):
     root = class_folders(tmp_path / "data", {"a": 24, "b": 24})
     (root / "a" / "000.png").write_bytes(b"")  # its row is cut out afterwards
-    words = [sys.executable, "-c", LARGER_THAN_MEMORY, str(root), str(tmp_path / "cache")]
-    said = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    said = read_with_little_memory(root, tmp_path, 47)
     assert said.stdout == "larger than memory\n", said.stderr
+
+
+@private_memory
+def test_an_archive_larger_than_memory(tmp_path):
+    one = np.random.default_rng(0).integers(0, 256, (1, 2048, 2048), dtype=np.uint8)
+    labels = np.arange(24) % 2
+    parts = {f"{part}_images": np.broadcast_to(one, (24, 2048, 2048)) for part in ("train", "val")}
+    np.savez(tmp_path / "a.npz", **parts, train_labels=labels, val_labels=labels)
+    said = read_with_little_memory(tmp_path / "a.npz", tmp_path, 48)
+    assert said.stdout == "larger than memory\n", said.stderr
+    assert sorted(path.name for path in (tmp_path / "cache").glob("*/*")) == ["images.npy", "meta.json"]
 
 
 def test_the_space_of_the_images_is_taken_at_once(tmp_path):

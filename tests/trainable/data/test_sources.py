@@ -232,7 +232,7 @@ def test_an_npz_in_the_layout_of_medmnist(tmp_path):
     assert listing.class_names == ("0", "2")
     assert listing.labels.tolist() == [0, 1, 1] * 3
     assert listing.given_split.tolist() == [1] * 3 + [2] * 3 + [3] * 3
-    assert listing.read().shape == (9, 4, 4)
+    assert listing.read(tmp_path / "pixels.npy").shape == (9, 4, 4)
 
 
 def test_labels_of_several_columns_are_out_of_scope(tmp_path):
@@ -245,7 +245,24 @@ def test_volumes_and_other_types_are_refused(tmp_path):
     for images in (np.zeros((3, 4, 4, 4), np.uint8), np.zeros((3, 4, 4), np.float32)):
         listing = list_npz(medmnist(tmp_path / "a.npz", val_images=images), "a.npz")
         with pytest.raises(TailtuneError, match="images must be"):
-            listing.read()
+            listing.read(tmp_path / "pixels.npy")
+
+
+def test_an_archive_by_columns_is_refused(tmp_path):
+    images = np.asfortranarray(np.zeros((3, 4, 5), np.uint8))
+    listing = list_npz(medmnist(tmp_path / "a.npz", val_images=images, train_images=images), "a.npz")
+    with pytest.raises(TailtuneError, match=r"row by row, got Fortran order; np.ascontiguousarray"):
+        listing.read(tmp_path / "pixels.npy")
+
+
+def test_a_damaged_archive_is_named(tmp_path):
+    path = medmnist(tmp_path / "a.npz")
+    listing, content = list_npz(path, "a.npz"), bytearray(path.read_bytes())
+    at = content.index(b"val_images.npy") + 200
+    content[at : at + 4] = b"????"
+    path.write_bytes(content)
+    with pytest.raises(TailtuneError, match=r"a.npz: images must be readable, but Bad CRC-32"):
+        listing.read(tmp_path / "pixels.npy")
 
 
 def test_other_archives_are_refused(tmp_path):
@@ -271,7 +288,7 @@ def test_digits_lt_has_a_fixed_long_tail(tmp_path):
     assert np.all(np.diff(train) < 0)
     assert val.tolist() == test.tolist() == [30] * 10
     assert len(set(listing.names)) == len(listing)
-    assert listing.read().max() == 255
+    assert listing.read(tmp_path / "unused").max() == 255
 
 
 @pytest.mark.parametrize(
