@@ -111,7 +111,7 @@ class ImageTrainable(tune.Trainable):  # type: ignore[misc]
         keep_freed_memory()
         if gpu_share < 1.0 and torch.cuda.is_available():
             torch.cuda.set_per_process_memory_fraction(gpu_share)
-        self._fresh = True
+        self._fresh, self._frozen = True, False
         self._threads = threads
         self._dataset, self._split, self._cache_dir = data.get(), data.split, cache_dir
         self._begin(config)
@@ -152,6 +152,11 @@ class ImageTrainable(tune.Trainable):  # type: ignore[misc]
     def _end(self) -> None:
         self._reports = iter(())
         gc.collect()
+        if (
+            not self._frozen
+        ):  # what a first trial leaves behind is torch and its kin: a quarter of a second to walk
+            gc.freeze()
+            self._frozen = True
         return_freed_memory()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -238,3 +238,10 @@ def test_what_a_writer_leaves_half_written_is_never_seen(tmp_path: Path) -> None
         write_atomic(path, fills_the_disk)
     assert path.read_bytes() == b"whole"
     assert [entry.name for entry in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_a_large_file_is_replaced_by_a_smaller_one(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    for content in (b"a" * 3_000_000, b"b" * 1_500_000, b"c" * 2_000_000, b"d"):
+        write_atomic(path, lambda file, content=content: file.write(content))
+        assert path.read_bytes() == content
