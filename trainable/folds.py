@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from analysis.errors import UsageError
 from trainable.config import Folds, TrialConfig
@@ -114,6 +113,9 @@ def _with_their_groups(
 
 def _dealt(dataset: ImageDataset, dealt: NDArray[np.int64], number: int, seed: int) -> list[NDArray[np.int64]]:
     """Return the validation images of each fold, sorted."""
+    # Imported when needed: it takes a second, which every worker would pay.
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
     state = derived_seed(seed, "folds") % 2**32
     labels = dataset.labels[dealt]
     if dataset.groups is None:
