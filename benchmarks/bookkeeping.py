@@ -118,10 +118,10 @@ def rows(rounds: int) -> Iterator[Row]:
                 yield Row("P8", label, "under 0.02", shown(found, 3), passes)
 
 
-def noise(train: int, val: int) -> tuple[ImageDataset, Split]:
+def noise(train: int, val: int, side: int = 48) -> tuple[ImageDataset, Split]:
     """Return images of noise."""
     count = train + val
-    images = np.random.default_rng(0).integers(0, 256, (count, 48, 48, 3), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
     names = tuple(str(label) for label in range(CLASSES))
     dataset = ImageDataset(
         images, np.arange(count) % CLASSES, names, "noise", "noise", np.zeros(count, dtype=np.int8)
