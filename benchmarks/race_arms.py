@@ -303,10 +303,15 @@ def _stock_ray(
                 reuse_actors=reuse,
             ),
             run_config=tune.RunConfig(
-                name="race", storage_path=str(journal.folder / "tune"), callbacks=[Told()], verbose=0
+                name="race",
+                storage_path=str(journal.folder / "tune"),
+                callbacks=[Told()],
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                verbose=0,
             ),
         )
-        tuner.fit()
+        for error in tuner.fit().errors:
+            raise error
 
 
 ARMS: Mapping[str, Callable[[Course, ImageDataset, Split, Journal, int], None]] = {
