@@ -167,12 +167,16 @@ def data(
         TailtuneError: If the data cannot be read, or a file not be written.
     """
     from analysis.atomic import write_atomic
+    from analysis.errors import UsageError
     from trainable.component import validated
     from trainable.config import DataConfig
     from trainable.data.audit import audit
     from trainable.data.load import load_dataset
     from trainable.data.split import make_split
 
+    for option, file in (("--html", html), ("--sheet", sheet)):
+        if file is not None and Path(file).is_dir():
+            raise UsageError(f"{option} must name a file, but {file} is a folder", "add a name to it")
     config = validated(DataConfig, {"image_size": image_size, "split_seed": seed, **options})
     dataset = load_dataset(source, data=config, cache_dir=cache_folder(home_folder(home)), progress=progress)
     split = make_split(

@@ -73,8 +73,9 @@ def data(
 
     Says which classes are not to be trusted, and what differences validation can resolve.
     """
-    from tailtune import api
+    from tailtune import api, progress
 
+    watcher = progress.watcher(silent=json)
     options = given(
         resize=resize, flips=flips, test_fraction=test_fraction, group_by=group_by, long_tail=long_tail,
         long_tail_seed=long_tail_seed, rare_classes=rare_classes, rare_below=rare_below,
@@ -89,17 +90,22 @@ def data(
             if written is not None:
                 print(f"wrote {written}")
 
+    def look() -> Audit:
+        with watcher:
+            return api.data(
+                data,
+                image_size=image_size(size),
+                seed=seed,
+                html=html,
+                show_augment=show_augment,
+                sheet=sheet,
+                home=home,
+                progress=watcher.decoding,
+                **options,
+            )
+
     answer(
-        lambda: api.data(
-            data,
-            image_size=image_size(size),
-            seed=seed,
-            html=html,
-            show_augment=show_augment,
-            sheet=sheet,
-            home=home,
-            **options,
-        ),
+        look,
         as_json=json,
         show=show,
         document=lambda found: found.to_json(),

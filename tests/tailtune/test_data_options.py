@@ -46,7 +46,7 @@ def test_train_takes_the_same_options_and_repeats_them(
     (root / "a" / "000.png").write_bytes(b"")
     words = ["train", str(tmp_path / "c.yaml"), str(root), *NET, "--rare-classes", "drop", "--rare-below", "3"]
     assert main([*words, "--out", str(tmp_path / "one"), "--max-broken", "0", "--json"]) == 1
-    assert "at most 0% of the images may be broken" in capsys.readouterr().out
+    assert "at most 0% of the images may be broken or absent" in capsys.readouterr().out
     assert main([*words, "--out", str(tmp_path / "one"), "--json"]) == 0
     capsys.readouterr()
     assert json.loads((tmp_path / "one" / "class_names.json").read_text()) == ["a", "b"]

@@ -86,15 +86,16 @@ def _copies(
 
 def _sizes(dataset: ImageDataset) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return heights and widths `(M, 2)` of original files, and their labels; of arrays, the one they have."""
-    root = Path(dataset.source).expanduser()
-    root = root if root.is_dir() else root.parent
+    root, paths = dataset.root, dataset.paths
+    if root is None:
+        root, paths = Path(), ()
     step = max(1, len(dataset.labels) // MEASURED)
     sizes: list[tuple[int, int]] = []
     labels: list[int] = []
     with strict_pillow():
-        for i in range(0, len(dataset.paths), step):
+        for i in range(0, len(paths), step):
             try:
-                with Image.open(root / dataset.paths[i]) as image:
+                with Image.open(root / paths[i]) as image:
                     turned = image.getexif().get(0x0112, 1) > 4
                     sizes.append(image.size if turned else image.size[::-1])
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombWarning):

@@ -68,6 +68,12 @@ def open_or_fill(cache_dir: Path, key: str, fill: Fill) -> CachedImages:
         raise _unwritable(cache_dir, error) from None
 
 
+def forget(cache_dir: Path, key: str) -> None:
+    """Remove what is cached under `key`; who has mapped it keeps it."""
+    with locked(cache_dir / f"{key}.lock"):
+        shutil.rmtree(cache_dir / key, ignore_errors=True)
+
+
 def _make(folder: Path, fill: Fill) -> CachedImages:
     partial = folder.with_name(f"{folder.name}.partial{FORMAT}")
     partial.mkdir(exist_ok=True)

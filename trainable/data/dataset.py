@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,7 @@ class ImageDataset:
         source: What the user named: a path, or a built-in's name.
         skipped: Path and reason of each file that was left out.
         notes: What loading changed or could not promise, one sentence each.
+        root: Folder that `paths` are below, where they are files.
     """
 
     images: NDArray[np.uint8]
@@ -52,6 +54,7 @@ class ImageDataset:
     groups: NDArray[np.int64] | None = None
     skipped: tuple[tuple[str, str], ...] = field(default=())
     notes: tuple[str, ...] = ()
+    root: Path | None = None
 
     @property
     def num_classes(self) -> int:

@@ -20,6 +20,10 @@ MAX_PIXELS = 89_478_485
 """Larger images are refused as decompression bombs (Pillow's own bound: 256 MB of colour)."""
 _SMALL = 65536
 """Bytes: a smaller JPEG is read at once and goes straight to the decoder."""
+_TURNED = (b"Exif\0", b"ns.adobe.com/xap")
+"""Marks of what may say that an image is to be turned."""
+_LARGE = 2**24
+"""Pixels: larger images are shown a strip at a time, for each step over a whole one takes 4 bytes a pixel."""
 _PLAIN = {"Gray": "GRAY", "YCbCr": "RGB"}
 """Colour spaces of JPEGs that need no thought, and what they become."""
 
@@ -71,10 +75,11 @@ def open_image(source: Path | str | BinaryIO, image_size: tuple[int, int] | None
         if image_size is not None and _shrinks(image.size, image_size):
             side = 2 * max(image_size)
             image.draft(None, (side, side))  # for JPEG; others pass over it
-        upright = (
-            image if image.format == "JPEG" and "exif" not in image.info else ImageOps.exif_transpose(image)
-        )
-        return _as_shown(upright)
+        plain = image.format == "JPEG" and not {"exif", "xmp"} & {*image.info}
+        upright = image if plain else ImageOps.exif_transpose(image)
+        if image.format == "PPM" and image.mode == "I":
+            return _from_sixteen_bits(upright)
+        return _as_shown(upright, image_size)
 
 
 def _plain_jpeg(path: Path | str, image_size: tuple[int, int] | None) -> NDArray[np.uint8] | None:
@@ -84,7 +89,7 @@ def _plain_jpeg(path: Path | str, image_size: tuple[int, int] | None) -> NDArray
     """
     with open(path, "rb", buffering=0) as file:
         content = file.read(_SMALL)
-    if len(content) == _SMALL or not content.startswith(b"\xff\xd8\xff") or b"Exif\0" in content:
+    if len(content) == _SMALL or not content.startswith(b"\xff\xd8\xff") or any(m in content for m in _TURNED):
         return None
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(content)
@@ -103,8 +108,25 @@ def _shrinks(size: tuple[int, int], image_size: tuple[int, int]) -> bool:
     return min(size) >= 4 * max(image_size)
 
 
-def _as_shown(image: Image.Image) -> Image.Image:
-    """Return `image` in mode L or RGB."""
+def _as_shown(image: Image.Image, image_size: tuple[int, int] | None) -> Image.Image:
+    """Return `image` in mode L or RGB; a huge one by strips, at a fraction that is still eight times `image_size`."""
+    factor = 1 if image_size is None else min(image.size) // (8 * max(image_size))
+    as_it_is = image.mode in ("L", "RGB", "F") and "transparency" not in image.info
+    if factor < 2 or as_it_is or image.mode.startswith("I") or image.width * image.height <= _LARGE:
+        return _converted(image)
+    height, rows = -(-image.height // factor), max(1, _LARGE // 16 // image.width // factor) * factor
+    shown: Image.Image | None = None
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(image.height, top + rows)))
+        part = _converted(strip).reduce(factor)
+        if shown is None:
+            shown = Image.new(part.mode, (part.width, height))
+        shown.paste(part, (0, top // factor))
+    assert shown is not None
+    return shown
+
+
+def _converted(image: Image.Image) -> Image.Image:
     mode = image.mode
     if mode in ("L", "RGB") and "transparency" not in image.info:
         image.load()
@@ -120,14 +142,25 @@ def _as_shown(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def _from_sixteen_bits(image: Image.Image) -> Image.Image:
+    """Return a PGM of more than 8 bits with 8: Pillow has stretched it to 16, however dark this one is."""
+    return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+
+
 def _from_deep(image: Image.Image) -> Image.Image:
-    """Return a grey image of 16 or 32 bits a pixel with 8: the high byte, or floats of [0, 1] stretched."""
+    """Return a grey image of 16 or 32 bits a pixel with 8.
+
+    Sixteen bits keep their high byte. Of floats and 32-bit integers no file says the range: it is taken for
+    [0, 1], [0, 255], 16 or 32 bits, whichever is the first that holds the largest pixel.
+    """
     pixels = np.asarray(image)
     if image.mode == "F":
-        top = 255.0 if float(np.nanmax(pixels)) <= 1.0 else 1.0
+        largest = float(np.nanmax(pixels))
+        top = 255.0 if largest <= 1.0 else 1.0 if largest <= 255.0 else 255.0 / 65535.0
         return Image.fromarray(np.nan_to_num(pixels * top).clip(0, 255).astype(np.uint8))
-    deep = image.mode.startswith("I;16") or int(pixels.max()) > 255
-    return Image.fromarray((pixels >> 8 if deep else pixels).clip(0, 255).astype(np.uint8))
+    sixteen, largest = image.mode.startswith("I;16"), int(pixels.max())
+    bits = 8 if sixteen or 255 < largest <= 65535 else 23 if largest > 65535 else 0
+    return Image.fromarray((pixels >> bits).clip(0, 255).astype(np.uint8))
 
 
 def without_colour(image: Image.Image) -> Image.Image | None:

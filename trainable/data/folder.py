@@ -47,7 +47,7 @@ def list_folder(root: Path, source: str) -> Listing:
     Raises:
         TailtuneError: If there are images, but no folders of classes.
     """
-    parts = _parts(root)
+    parts = _parts(root, source)
     names: list[str] = []
     labels: list[str] = []
     codes: list[int] = []
@@ -61,12 +61,11 @@ def list_folder(root: Path, source: str) -> Listing:
                 if not entry.name.startswith("."):
                     skipped.append((f"{part}{entry.name}", "lies outside the class folders"))
                 continue
-            for name, status in _walk(Path(entry.path), f"{part}{entry.name}/", above):
-                if stat.S_ISDIR(status.st_mode):
-                    skipped.append((name, "leads back to a folder above it"))
-                    continue
-                if not is_image_name(name):
-                    skipped.append((name, "is not an image file"))
+            _check_encoding(entry.name, source)
+            for name, status, refused in _walk(Path(entry.path), f"{part}{entry.name}/", above, set()):
+                reason = refused or _unfit(name, status)
+                if reason:
+                    skipped.append((shown(name), reason))
                     continue
                 names.append(name)
                 labels.append(entry.name)
@@ -89,7 +88,26 @@ def list_folder(root: Path, source: str) -> Listing:
     )
 
 
-def _parts(root: Path) -> list[tuple[str, int]]:
+def _unfit(name: str, status: os.stat_result) -> str:
+    """Return why a file cannot be an image of the set, or nothing."""
+    if not is_image_name(name):
+        return "is not an image file"
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):  # a pipe would be waited for
+        return "is no regular file"
+    return "" if name == shown(name) else "has a name that is not UTF-8"
+
+
+def shown(name: str) -> str:
+    """Return a file's name as it can be printed: bytes that are not UTF-8 in hexadecimal."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _check_encoding(name: str, source: str) -> None:
+    if name != shown(name):
+        raise TailtuneError(f"{source}: class names must be UTF-8, got '{shown(name)}'", "rename the folder")
+
+
+def _parts(root: Path, source: str) -> list[tuple[str, int]]:
     """Return prefix and split code of each part: one without prefix unless there is a `train/` of folders."""
     named = [
         (entry.name, SPLIT_CODES.get(entry.name.lower()))
@@ -100,7 +118,16 @@ def _parts(root: Path) -> list[tuple[str, int]]:
     trained = [prefix for prefix, code in parts if code == TRAIN]
     if any(_is_folder(entry) for prefix in trained for entry in _sorted_entries(root / prefix)):
         return parts
+    if parts and len(parts) == len(named) and not trained and _hold_folders(root, parts):
+        raise TailtuneError(
+            f"{source}: parts need a train/ beside them, found only {', '.join(name for name, _ in parts)}",
+            "name the folder with the training images train/, or put the class folders directly below",
+        )
     return [("", UNASSIGNED)]
+
+
+def _hold_folders(root: Path, parts: list[tuple[str, int]]) -> bool:
+    return all(any(_is_folder(entry) for entry in _sorted_entries(root / prefix)) for prefix, _ in parts)
 
 
 def _beside(root: Path, parts: list[str]) -> list[str]:
@@ -130,20 +157,30 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _walk(folder: Path, prefix: str, above: frozenset[tuple[int, int]]) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield name and status of each file below `folder`, and of a link to one of the folders `above` it."""
+def _walk(
+    folder: Path, prefix: str, above: frozenset[tuple[int, int]], known: set[tuple[int, int]]
+) -> Iterator[tuple[str, os.stat_result, str]]:
+    """Yield name and status of each file below `folder`; of a link that is not followed also why.
+
+    Links to a folder `above` it go round for ever, and those to folders that are `known` could be many times
+    as many as there are folders.
+    """
     status = os.stat(folder)
     here = _identity(status)
-    if here in above:
-        yield prefix.removesuffix("/"), status
+    if here in above or here in known:
+        reason = (
+            "leads back to a folder above it" if here in above else "leads to a folder that is read already"
+        )
+        yield prefix.removesuffix("/"), status, reason
         return
+    known.add(here)
     for entry in _sorted_entries(folder):
         if entry.name.startswith("."):
             continue
         if _is_folder(entry):
-            yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", above | {here})
+            yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", above | {here}, known)
         else:
             try:
-                yield f"{prefix}{entry.name}", entry.stat()
+                yield f"{prefix}{entry.name}", entry.stat(), ""
             except OSError:  # a link to nowhere: decoding names it
-                yield f"{prefix}{entry.name}", entry.stat(follow_symlinks=False)
+                yield f"{prefix}{entry.name}", entry.stat(follow_symlinks=False), ""

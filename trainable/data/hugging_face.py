@@ -17,7 +17,22 @@ def is_hugging_face(root: Path) -> bool:
     """Whether a folder was saved by `save_to_disk`, or names its labels in a metadata file."""
     if (root / "dataset_dict.json").is_file() or (root / "state.json").is_file():
         return True
-    return any(any(root.glob(f"{where}metadata.{kind}")) for where in ("", "*/") for kind in ("csv", "jsonl"))
+    files = [
+        path
+        for where in ("", "*/")
+        for kind in ("csv", "jsonl")
+        for path in root.glob(f"{where}metadata.{kind}")
+    ]
+    return any(_names_files(path) for path in files)
+
+
+def _names_files(metadata: Path) -> bool:
+    """Whether the first line has the column that makes it an `imagefolder`'s; others are someone's notes."""
+    try:
+        with open(metadata, "rb") as file:
+            return b"file_name" in file.readline(65536)
+    except OSError:
+        return False
 
 
 def list_hugging_face(root: Path, source: str, cache_dir: Path) -> Listing:
@@ -33,11 +48,18 @@ def list_hugging_face(root: Path, source: str, cache_dir: Path) -> Listing:
     codes: list[int] = []
     groups: list[str] = []
     stamps: list[str] = []
+    skipped: list[tuple[str, str]] = []
     out = cache_dir.absolute() / "hugging_face"
     for part, rows in _parts(root, source, out / "tables").items():
         said = getattr(rows.features["label"], "int2str", str)
-        for row in rows:
-            content = row["image"]["bytes"] or Path(row["image"]["path"]).read_bytes()
+        for at, row in enumerate(rows):
+            try:
+                content = _content(row)
+            except (LookupError, OSError) as error:
+                skipped.append(
+                    (f"{part or 'row'} {at}", getattr(error, "strerror", None) or str(error.args[0]))
+                )
+                continue
             digest = hashlib.sha256(content).hexdigest()
             ending = Path(row["image"]["path"] or "image.bin").suffix
             if not (out / f"{digest}{ending}").exists():
@@ -45,7 +67,7 @@ def list_hugging_face(root: Path, source: str, cache_dir: Path) -> Listing:
             names.append(f"{digest}{ending}")
             labels.append(said(row["label"]))
             codes.append(SPLIT_CODES.get(part, UNASSIGNED))
-            groups.append(str(row.get("group") or ""))
+            groups.append("" if row.get("group") is None else str(row["group"]))
             stamps.append(digest)
     numbers, class_names = encode_labels(labels)
     return Listing(
@@ -58,7 +80,24 @@ def list_hugging_face(root: Path, source: str, cache_dir: Path) -> Listing:
         given_split=np.array(codes, dtype=np.int8),
         stamps=tuple(stamps),
         group_keys=tuple(groups) if any(groups) else (),
+        skipped=tuple(skipped),
+        absent=len(skipped),
     )
+
+
+def _content(row: dict[str, Any]) -> bytes:
+    """Return the bytes of a row's image.
+
+    Raises:
+        LookupError: If it has no image or no label.
+        OSError: If the file that it names cannot be read.
+    """
+    if row["label"] is None or row["label"] == -1:  # -1 is what unlabelled test rows have
+        raise LookupError("has no label")
+    if row["image"] is None:
+        raise LookupError("has no image")
+    found: bytes = row["image"]["bytes"] or Path(row["image"]["path"]).read_bytes()
+    return found
 
 
 def _parts(root: Path, source: str, tables: Path) -> dict[str, Any]:

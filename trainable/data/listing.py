@@ -51,6 +51,7 @@ class Listing:
         read: Returns the decoded images, `(N', H, W[, C])` uint8, where the source holds arrays; what does
             not fit into memory may lie in the file that it is given.
         rows: `(N,)` rows of what `read` returns.
+        absent: Images among `skipped` that were named, but are not there: they count as broken.
     """
 
     kind: str
@@ -66,6 +67,7 @@ class Listing:
     notes: tuple[str, ...] = ()
     read: Callable[[Path], NDArray[np.uint8]] | None = None
     rows: NDArray[np.int64] | None = None
+    absent: int = 0
 
     def __len__(self) -> int:
         return len(self.names)
@@ -144,13 +146,25 @@ def check_classes(listing: Listing) -> None:
         )
 
 
+def lost_classes(before: Sequence[str], after: Sequence[str]) -> tuple[str, ...]:
+    """Return a note that names the classes of which no image could be read, or none."""
+    lost = sorted({*before} - {*after})
+    if not lost:
+        return ()
+    return (f"{len(lost)} classes have broken images only and are left out: {', '.join(lost)}",)
+
+
 def _check_names(listing: Listing) -> None:
-    """Refuse two names that people, or another file system, take for one.
+    """Refuse names that do not fit on a line, and two that people, or another file system, take for one.
 
     Systems differ in how they store an accent (one character, or a letter and a mark).
     """
     seen: dict[str, str] = {}
     for name in listing.class_names:
+        if not all(character.isprintable() for character in name):
+            raise TailtuneError(
+                f"{listing.source}: class names must be printable on one line, got {name!r}", "rename the class"
+            )
         plain = " ".join(unicodedata.normalize("NFC", name).casefold().split())
         other = seen.setdefault(plain, name)
         if other != name:

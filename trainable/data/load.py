@@ -14,17 +14,17 @@ from PIL import Image
 
 from analysis.errors import TailtuneError, UsageError, unknown_name
 from trainable.data import builtin
-from trainable.data.cache import FORMAT, Rows, allocate, fingerprint, open_or_fill, row_blocks
+from trainable.data.cache import FORMAT, Rows, allocate, fingerprint, forget, open_or_fill, row_blocks
 from trainable.data.dataset import ImageDataset
 from trainable.data.decode import fit
 from trainable.data.folder import list_folder
 from trainable.data.hugging_face import is_hugging_face, list_hugging_face
-from trainable.data.listing import Listing, check_classes
+from trainable.data.listing import Listing, check_classes, lost_classes
 from trainable.data.long_tail import cut_long_tail
 from trainable.data.manifest import list_manifest
 from trainable.data.npz import list_npz
 from trainable.data.rare import apply_rare_classes
-from trainable.data.reader import ColourFoundError, Geometry, Progress, decode_all, survey
+from trainable.data.reader import UNREAD, ColourFoundError, Geometry, Progress, decode_all, survey
 
 if TYPE_CHECKING:
     from trainable.config import DataConfig
@@ -58,7 +58,14 @@ def load_dataset(
     key = fingerprint(
         str(FORMAT), listing.kind, str(data.image_size), data.resize, *listing.stamps, "", *listing.names
     )
-    cached = open_or_fill(cache_dir, key, lambda folder: _fill(folder, listing, data, workers, progress))
+
+    def fill(folder: Path) -> Rows:
+        return _fill(folder, listing, data, workers, progress)
+
+    cached = open_or_fill(cache_dir, key, fill)
+    if _any_readable_now(listing, cached.broken):
+        forget(cache_dir, key)
+        cached = open_or_fill(cache_dir, key, fill)
     listing = _without_broken(listing, cached.broken, data.max_broken)
     return _dataset(listing, cached.images, key)
 
@@ -124,15 +131,19 @@ def _grouped(listing: Listing, pattern: str) -> Listing:
             f"--group-by must match paths below {listing.source}, but '{pattern}' matches none of {missed}",
             f"the first of them is '{listing.names[0]}'" if listing.names else "",
         )
+    replaced = ("--group-by takes the place of the manifest's groups",) if any(listing.group_keys) else ()
     note = (
         (f"{missed} of {len(matches)} paths do not match '{pattern}'; each is a group of its own",)
         if missed
         else ()
     )
-    return dataclasses.replace(listing, group_keys=tuple(keys), notes=listing.notes + note)
+    return dataclasses.replace(listing, group_keys=tuple(keys), notes=listing.notes + replaced + note)
 
 
 def _with_content_stamps(listing: Listing) -> Listing:
+    if listing.kind == "npz":
+        with open(Path(listing.source).expanduser(), "rb") as file:
+            return dataclasses.replace(listing, stamps=(hashlib.file_digest(file, "sha256").hexdigest(),))
     if listing.read is not None:
         return listing
     stamps = []
@@ -175,13 +186,33 @@ def _decode(
 ) -> Rows:
     images, log = folder / "images.npy", folder / "done.jsonl"
     shape = (len(listing), *geometry.image_size, geometry.channels)
-    if not log.exists() or np.load(images, mmap_mode="r").shape != shape:
+    if not log.exists() or not _holds(images, shape):
         log.unlink(missing_ok=True)
         allocate(images, shape)
         log.touch()
     broken = decode_all(images, log, listing.root, listing.names, geometry, workers=workers, progress=progress)
     log.unlink()
     return broken
+
+
+def _holds(images: Path, shape: tuple[int, ...]) -> bool:
+    """Whether an interrupted decoding left the whole array."""
+    try:
+        return bool(np.load(images, mmap_mode="r", allow_pickle=False).shape == shape)
+    except (OSError, ValueError, EOFError):
+        return False
+
+
+def _any_readable_now(listing: Listing, broken: Rows) -> bool:
+    """Whether a file that could not be read when the rest was decoded can be read now."""
+    for row, reason in broken:
+        if reason.startswith(UNREAD):
+            try:
+                (listing.root / listing.names[row]).read_bytes()
+            except OSError:
+                continue
+            return True
+    return False
 
 
 def _fill_from_array(
@@ -205,23 +236,20 @@ def _fill_from_array(
 
 
 def _without_broken(listing: Listing, broken: Rows, max_share: float) -> Listing:
-    if not broken:
-        return listing
     named = tuple((listing.names[row], reason) for row, reason in broken)
-    share = len(broken) / len(listing)
-    if share > max_share:
+    bad, every = len(broken) + listing.absent, len(listing) + listing.absent
+    if bad > max_share * every:
+        name, reason = (named or listing.skipped)[0]
         raise TailtuneError(
-            f"{listing.source}: at most {max_share:.0%} of the images may be broken, but {len(broken)} of "
-            f"{len(listing)} are ({named[0][0]}: {named[0][1]})",
+            f"{listing.source}: at most {max_share:.0%} of the images may be broken or absent, but {bad} of "
+            f"{every} are ({name}: {reason})",
             "repair or remove them, or raise --max-broken",
         )
-    before = listing.class_names
+    if not broken:
+        return listing
     kept = listing.select(np.delete(np.arange(len(listing)), [row for row, _ in broken]))
-    lost = sorted({*before} - {*kept.class_names})
-    notes = (
-        (f"{len(lost)} classes have broken images only and are left out: {', '.join(lost)}",) if lost else ()
-    )
-    kept = dataclasses.replace(kept, skipped=kept.skipped + named, notes=kept.notes + notes)
+    lost = lost_classes(listing.class_names, kept.class_names)
+    kept = dataclasses.replace(kept, skipped=kept.skipped + named, notes=kept.notes + lost)
     check_classes(kept)
     return kept
 
@@ -245,5 +273,6 @@ def _dataset(listing: Listing, images: NDArray[np.uint8], key: str) -> ImageData
         paths=listing.names,
         groups=groups,
         skipped=listing.skipped,
+        root=None if listing.read is not None else listing.root,
         notes=listing.notes,
     )

@@ -6,14 +6,18 @@ import codecs
 import csv
 import io
 import os
+import posixpath
+import stat
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from analysis.errors import TailtuneError, unknown_name
 from trainable.data.folder import stamp
-from trainable.data.listing import SPLIT_CODES, UNASSIGNED, Listing, encode_labels
+from trainable.data.listing import SPLIT_CODES, UNASSIGNED, Listing, encode_labels, lost_classes
 
+_LINE = "\0line"
+"""Key of a row's line in its file, counted from 1; no column's name can hold a NUL."""
 Row = tuple[str, str, int, str]
 """Path, label, split code, group."""
 
@@ -42,6 +46,9 @@ def list_manifest(path: Path, source: str, *, allow_outside: bool = False) -> Li
         except OSError as error:
             skipped.append((row[0], (error.strerror or "cannot be read").lower()))
             continue
+        if not stat.S_ISREG(status.st_mode):
+            skipped.append((row[0], "is no regular file"))
+            continue
         kept.append(row)
         stamps.append(stamp(status))
     if rows and not kept:
@@ -62,7 +69,8 @@ def list_manifest(path: Path, source: str, *, allow_outside: bool = False) -> Li
         stamps=tuple(stamps),
         group_keys=groups if any(groups) else (),
         skipped=tuple(skipped),
-        notes=(*notes, *_spanning(kept)),
+        notes=(*notes, *_spanning(kept), *lost_classes([label for _, label, _, _ in rows], class_names)),
+        absent=len(skipped),
     )
 
 
@@ -76,13 +84,18 @@ def _table(path: Path, source: str) -> tuple[list[dict[str, str]], tuple[str, ..
         raise TailtuneError(f"{source}: must be readable, but {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise TailtuneError(f"{source}: must be UTF-8, but {error.reason}", "save it as UTF-8") from None
+    if 4 * text.count("\0") > len(text):
+        raise TailtuneError(
+            f"{source}: must be UTF-8, or UTF-16 with its mark, but half of it are NUL characters", "save it as UTF-8"
+        )
     header = text.partition("\n")[0]
     separator = max(",;\t", key=header.count)
     try:
-        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+        numbered = [(reader.line_num, line) for line in reader if any(cell.strip() for cell in line)]
     except csv.Error as error:
         raise TailtuneError(f"{source}: must be a CSV table, but {error}") from None
-    lines = [line for line in lines if any(cell.strip() for cell in line)]
+    lines = [line for _, line in numbered]
     if not lines:
         raise TailtuneError(
             f"{source}: must hold a header and rows, got an empty file", "start it with `path,label`"
@@ -92,13 +105,16 @@ def _table(path: Path, source: str) -> tuple[list[dict[str, str]], tuple[str, ..
         raise TailtuneError(
             f"{source}: each column must stand once, got {', '.join(columns)}", "rename or remove one"
         )
-    for number, line in enumerate(lines[1:], start=2):
+    for number, line in numbered[1:]:
         if len(line) != len(columns):
             raise TailtuneError(
                 f"{source}: each row must have the header's {len(columns)} cells, row {number} has {len(line)}",
                 "use one separator throughout, and quote cells that hold it",
             )
-    return [dict(zip(columns, (cell.strip() for cell in line), strict=True)) for line in lines[1:]], notes
+    return [
+        {**dict(zip(columns, (cell.strip() for cell in line), strict=True)), _LINE: str(number)}
+        for number, line in numbered[1:]
+    ], notes
 
 
 def _text(raw: bytes) -> tuple[str, tuple[str, ...]]:
@@ -143,13 +159,13 @@ def _parquet(path: Path, source: str) -> list[dict[str, str]]:
 
 
 def _rows(table: list[dict[str, str]], source: str) -> list[Row]:
-    found = ", ".join(table[0]) if table else ""
+    found = ", ".join(column for column in table[0] if column != _LINE) if table else ""
     missing = [column for column in ("path", "label") if table and column not in table[0]]
     if missing:
         raise TailtuneError(
             f"{source}: needs the columns path and label, {missing[0]} is missing (found: {found})"[:300]
         )
-    return [_row(row, number, source) for number, row in enumerate(table, start=2)]
+    return [_row(row, int(row.pop(_LINE, number)), source) for number, row in enumerate(table, start=2)]
 
 
 def _row(row: dict[str, str], number: int, source: str) -> Row:
@@ -163,7 +179,7 @@ def _row(row: dict[str, str], number: int, source: str) -> Row:
     if split and split not in SPLIT_CODES:
         refused = unknown_name("split", split, SPLIT_CODES)
         raise TailtuneError(f"{source}, row {number}: {refused.message}", refused.remedy)
-    return str(PurePosixPath(path)), label, SPLIT_CODES.get(split, UNASSIGNED), row.get("group", "")
+    return posixpath.normpath(path), label, SPLIT_CODES.get(split, UNASSIGNED), row.get("group", "")
 
 
 def _check_paths(names: list[str], source: str, allow_outside: bool) -> None:

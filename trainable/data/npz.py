@@ -40,10 +40,16 @@ def list_npz(path: Path, source: str) -> Listing:
                 found = ", ".join([*arrays][:8])
                 raise TailtuneError(f"{source}: must hold {LAYOUT}, got: {found}")
             labels = [_labels(arrays[f"{part}_labels"], f"{source}: {part}_labels") for part, _ in parts]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        shapes = _shapes(path, [part for part, _ in parts], source)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, TailtuneError):
             raise
         raise TailtuneError(f"{source}: must be an .npz file of plain arrays: {error}", LAYOUT) from None
+    for (part, _), shape, of in zip(parts, shapes, labels, strict=True):
+        if shape[0] != len(of):
+            raise TailtuneError(
+                f"{source}: each image needs a label, got {shape[0]} {part}_images and {len(of)} {part}_labels"
+            )
     every = np.concatenate(labels)
     values = np.unique(every)
     return Listing(
@@ -56,8 +62,8 @@ def list_npz(path: Path, source: str) -> Listing:
         given_split=np.concatenate(
             [np.full(len(of), code, np.int8) for (_, code), of in zip(parts, labels, strict=True)]
         ),
-        stamps=(stamp(path.stat()),),
-        read=_reader(path, [part for part, _ in parts], source),
+        stamps=(f"{path.name}:{stamp(path.stat())}",),
+        read=_reader(path, [part for part, _ in parts], shapes, source),
         rows=np.arange(len(every), dtype=np.int64),
     )
 
@@ -69,13 +75,17 @@ def _labels(labels: NDArray[np.generic], where: str) -> NDArray[np.int64]:
             f"{where} must be one integer an image, got shape {labels.shape} of {labels.dtype}",
             "multi-label targets are out of scope",
         )
+    if len(flat) and int(flat.max()) > np.iinfo(np.int64).max:
+        raise TailtuneError(f"{where} must be below 2**63, got {int(flat.max())}")
     return flat.astype(np.int64)
 
 
-def _reader(path: Path, parts: list[str], source: str) -> Callable[[Path], NDArray[np.uint8]]:
+def _reader(
+    path: Path, parts: list[str], shapes: list[tuple[int, ...]], source: str
+) -> Callable[[Path], NDArray[np.uint8]]:
     def read(scratch: Path) -> NDArray[np.uint8]:
         try:
-            return _extracted(path, parts, source, scratch)
+            return _extracted(path, parts, shapes, source, scratch)
         except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             if isinstance(error, TailtuneError):
                 raise
@@ -84,18 +94,26 @@ def _reader(path: Path, parts: list[str], source: str) -> Callable[[Path], NDArr
     return read
 
 
-def _extracted(path: Path, parts: list[str], source: str, scratch: Path) -> NDArray[np.uint8]:
-    """Return the parts' images as a map of `scratch`, copied there a block of rows at a time."""
+def _shapes(path: Path, parts: list[str], source: str) -> list[tuple[int, ...]]:
+    """Return the shape of each part's images, `(N, H, W)` or `(N, H, W, C)`, from their headers alone."""
+    shapes = []
     with zipfile.ZipFile(path) as archive:
-        shapes = []
         for part in parts:
             with archive.open(f"{part}_images.npy") as member:
                 shapes.append(_checked_shape(member, source))
-        if len({shape[1:] for shape in shapes}) > 1:
-            different = ", ".join(str(shape[1:]) for shape in shapes)
-            raise TailtuneError(f"{source}: images of all parts must have one shape, got {different}")
-        images = allocate(scratch, (sum(shape[0] for shape in shapes), *shapes[0][1:]))
-        done = 0
+    if len({shape[1:] for shape in shapes}) > 1:
+        different = ", ".join(str(shape[1:]) for shape in shapes)
+        raise TailtuneError(f"{source}: images of all parts must have one shape, got {different}")
+    return shapes
+
+
+def _extracted(
+    path: Path, parts: list[str], shapes: list[tuple[int, ...]], source: str, scratch: Path
+) -> NDArray[np.uint8]:
+    """Return the parts' images as a map of `scratch`, copied there a block of rows at a time."""
+    images = allocate(scratch, (sum(shape[0] for shape in shapes), *shapes[0][1:]))
+    done = 0
+    with zipfile.ZipFile(path) as archive:
         for part, shape in zip(parts, shapes, strict=True):
             with archive.open(f"{part}_images.npy") as member:
                 _checked_shape(member, source)
@@ -117,6 +135,8 @@ def _checked_shape(member: IO[bytes], source: str) -> tuple[int, ...]:
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, by_columns, dtype = header(member)
     if dtype != np.uint8 or len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)):
+        raise TailtuneError(f"{source}: images must be {LAYOUT}, got shape {shape} of {dtype}")
+    if 0 in shape[1:]:
         raise TailtuneError(f"{source}: images must be {LAYOUT}, got shape {shape} of {dtype}")
     if by_columns:
         raise TailtuneError(

@@ -29,6 +29,8 @@ Progress = Callable[[int, int], None]
 
 CHUNK = 256
 """Images a task: large enough to hide what a task costs, small enough for a progress bar."""
+UNREAD = "cannot be read: "
+"""Begins the reason of what is no fault of the image, and may pass."""
 FEW = 1024
 """Below this starting processes costs more than they save."""
 AHEAD = 4
@@ -106,12 +108,11 @@ def survey(
 def decode_chunk(array: Path, start: int, root: Path, names: Sequence[str], geometry: Geometry) -> Chunk:
     """Decode the files `names` below `root` into the rows of the `.npy` file `array` from `start` on."""
     images = np.asarray(np.lib.format.open_memmap(array, mode="r+"))  # a row of a plain array costs less
-    folder = os.path.join(root, "")
     broken: list[tuple[int, str]] = []
     with strict_pillow():
         for row, name in enumerate(names, start=start):
             try:
-                image = open_image(folder + name, geometry.image_size)
+                image = open_image(os.path.join(root, name), geometry.image_size)
                 if geometry.channels == 1:
                     grey = without_colour(image)
                     if grey is None:
@@ -119,7 +120,7 @@ def decode_chunk(array: Path, start: int, root: Path, names: Sequence[str], geom
                     image = grey
                 images[row] = fit(image, geometry.image_size, geometry.resize, geometry.channels)
             except Exception as error:  # Pillow raises anything on damaged files; each is named, none stops us
-                broken.append((row, _reason(error, folder + name)))
+                broken.append((row, _reason(error, os.path.join(root, name))))
     return Chunk(start, len(names), tuple(broken))
 
 
@@ -130,6 +131,10 @@ def _reason(error: Exception, path: str) -> str:
         if os.path.getsize(path) == 0:
             return "is empty"
         return "is not an image that can be read"
+    if isinstance(error, MemoryError):
+        return f"{UNREAD}memory is short"
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"{UNREAD}{os.strerror(error.errno)}"
     text = str(getattr(error, "strerror", None) or error) or type(error).__name__
     return text.splitlines()[0][:200]
 
@@ -217,7 +222,7 @@ def _done(log: Path) -> dict[int, Chunk]:
     for line in log.read_text(encoding="utf-8").splitlines():
         try:
             start, count, broken = json.loads(line)
-        except ValueError:
+            done[start] = Chunk(start, count, tuple((row, reason) for row, reason in broken))
+        except (ValueError, TypeError):
             continue
-        done[start] = Chunk(start, count, tuple((row, reason) for row, reason in broken))
     return done

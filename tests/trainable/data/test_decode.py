@@ -203,3 +203,37 @@ def test_a_jpeg_that_is_cut_off_is_refused_as_pillow_refuses_it(tmp_path, kept):
     with pytest.raises(OSError, match=r"\w") as ours:
         open_image(path)
     assert (type(ours.value), str(ours.value)) == (type(plain.value), str(plain.value))
+
+
+def test_the_brightness_of_sixteen_bits_does_not_depend_on_the_image(tmp_path):
+    for name, value in (("dark", 250), ("light", 40_000)):
+        row = np.full(12, value, dtype=">u2").tobytes()
+        (tmp_path / f"{name}.pgm").write_bytes(b"P5 12 10 65535\n" + row * 10)
+    dark, light = (np.asarray(open_image(tmp_path / f"{name}.pgm")) for name in ("dark", "light"))
+    assert (int(dark.max()), int(light.max())) == (0, 156)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0.5, 127), (200.0, 200), (40_000.0, 155)])
+def test_floats_of_any_range_are_shown(tmp_path, value, expected):
+    path = save(Image.fromarray(np.full((10, 12), value, dtype=np.float32)), tmp_path / "a.tiff")
+    assert set(np.asarray(open_image(path)).ravel().tolist()) == {expected}
+
+
+def test_a_huge_transparent_image_takes_little_more_than_its_own_memory(tmp_path):
+    square = Image.new("RGBA", (4200, 4200), (255, 0, 0, 128))
+    square.paste((0, 0, 255, 255), (0, 0, 2100, 4200))
+    shown = open_image(save(square, tmp_path / "a.png"), (16, 16))
+    assert shown.size == (132, 132)  # a 32nd
+    whole = open_image(tmp_path / "a.png").resize((16, 16), Image.Resampling.BOX)
+    ours = shown.resize((16, 16), Image.Resampling.BOX)
+    assert np.abs(np.asarray(ours, dtype=int) - np.asarray(whole, dtype=int)).max() <= 16
+
+
+def test_orientation_in_xmp_turns_the_image(tmp_path):
+    head = (
+        b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    )
+    turn = b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+    xmp = head + turn + b"</rdf:RDF></x:xmpmeta>"
+    path = save(grey(0, 12, 10), tmp_path / "a.jpg", xmp=xmp)
+    assert open_image(path).size == (12, 10)

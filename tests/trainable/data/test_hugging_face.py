@@ -64,3 +64,30 @@ def test_an_image_folder_with_metadata_takes_its_labels_from_there(tmp_path):
     for i in range(4):
         np.testing.assert_array_equal(found.images[i, :, :, 0], np.asarray(grey(i)))
     gc.collect()  # `datasets` leaves the metadata file open; the warning belongs to this test
+
+
+def test_group_zero_is_a_group(tmp_path):
+    found = rows(8).add_column("group", [0, 0, 0, 0, 1, 1, 1, 1])
+    found.save_to_disk(tmp_path / "saved")
+    groups = loaded(tmp_path / "saved", tmp_path).groups
+    assert groups is not None
+    assert len(set(groups.tolist())) == 4  # two groups in each of two classes
+
+
+def test_rows_without_image_or_label_are_named(tmp_path):
+    found = datasets.Dataset.from_dict(
+        {"image": [grey(0), grey(1), None, grey(3), grey(4), grey(5)], "label": [0, 1, 0, -1, None, 1]},
+        features=datasets.Features(
+            {"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])}
+        ),
+    )
+    found.save_to_disk(tmp_path / "saved")
+    data = load_dataset(str(tmp_path / "saved"), data=DataConfig(max_broken=0.5), cache_dir=tmp_path / "cache")
+    assert data.labels.tolist() == [0, 1, 1]
+    assert data.skipped == (("row 2", "has no image"), ("row 3", "has no label"), ("row 4", "has no label"))
+
+
+def test_a_table_of_notes_makes_no_imagefolder(tmp_path):
+    root = class_folders(tmp_path / "data", {"a": 2, "b": 2})
+    (root / "a" / "metadata.csv").write_text("camera,date\nc1,2020\n", encoding="utf-8")
+    assert loaded(root, tmp_path).class_names == ("a", "b")

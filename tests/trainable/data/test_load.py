@@ -17,6 +17,7 @@ from analysis.errors import TailtuneError, UsageError
 from tests.trainable.data.images import class_folders, colour, grey, save
 from trainable.config import DataConfig
 from trainable.data import cache, load, reader
+from trainable.data.decode import open_image
 from trainable.data.load import load_dataset
 from trainable.data.split import make_split
 
@@ -252,10 +253,80 @@ def test_a_class_of_broken_files_is_left_out_and_named(tmp_path):
     assert dataset.notes == ("1 classes have broken images only and are left out: c",)
 
 
+def test_absent_files_count_as_broken_and_their_class_is_named(data, tmp_path):
+    rows = [
+        "path,label",
+        *(f"data/a/{i:03d}.png,a" for i in range(3)),
+        *(f"data/b/{i:03d}.png,b" for i in range(2)),
+    ]
+    (tmp_path / "m.csv").write_text("\n".join([*rows, "gone.png,c"]), encoding="utf-8")
+    found = loaded(tmp_path / "m.csv", tmp_path)
+    assert found.skipped == (("gone.png", "no such file or directory"),)
+    assert "1 classes have broken images only and are left out: c" in found.notes
+    with pytest.raises(TailtuneError, match=r"at most 10% .* but 1 of 6 are \(gone.png: no such file"):
+        loaded(tmp_path / "m.csv", tmp_path, max_broken=0.1)
+
+
+def test_absolute_paths_outside_are_read(data, tmp_path):
+    (tmp_path / "lists").mkdir()
+    rows = [f"{data}/{name}/{i:03d}.png,{name}" for name in "ab" for i in range(2)]
+    (tmp_path / "lists" / "m.csv").write_text("\n".join(["path,label", *rows]), encoding="utf-8")
+    found = loaded(tmp_path / "lists" / "m.csv", tmp_path, allow_outside=True)
+    assert (len(found.images), found.skipped) == (4, ())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_a_file_that_could_not_be_read_is_tried_again(data, tmp_path):
+    (data / "a" / "000.png").chmod(0)
+    assert loaded(data, tmp_path).skipped == (("a/000.png", "cannot be read: Permission denied"),)
+    (data / "a" / "000.png").chmod(0o644)
+    assert loaded(data, tmp_path).skipped == ()
+
+
+def test_a_read_error_that_passes_is_not_kept(data, tmp_path, monkeypatch):
+    def failing(source, image_size=None):
+        if str(source).endswith("a/000.png"):
+            raise OSError(errno.EIO, "told by the disk")
+        return open_image(source, image_size)
+
+    monkeypatch.setattr(reader, "open_image", failing)
+    assert loaded(data, tmp_path).skipped == (("a/000.png", "cannot be read: Input/output error"),)
+    monkeypatch.undo()
+    assert loaded(data, tmp_path).skipped == ()
+
+
+@pytest.mark.parametrize("left", [b"", b"garbage", None])
+def test_what_is_left_of_an_interrupted_decoding_may_be_damaged(data, tmp_path, monkeypatch, left):
+    def full(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        loaded(data, tmp_path, progress=full)
+    (partial,) = (tmp_path / "cache").glob("*.partial*")
+    (partial / "images.npy").unlink() if left is None else (partial / "images.npy").write_bytes(left)
+    with open(partial / "done.jsonl", "a") as log:
+        log.write("3\n")
+    assert len(loaded(data, tmp_path).images) == 5
+
+
+def test_verified_content_of_an_archive_is_its_bytes(tmp_path):
+    images, labels = np.zeros((4, 5, 5), np.uint8), np.array([0, 1, 0, 1])
+    prints = []
+    for number in range(2):
+        np.savez(tmp_path / "a.npz", train_images=images + number, train_labels=labels)
+        os.utime(tmp_path / "a.npz", ns=(1, 1))
+        prints.append(loaded(tmp_path / "a.npz", tmp_path, verify_content=True).fingerprint)
+        os.utime(tmp_path / "a.npz", ns=(2, 2))
+        assert loaded(tmp_path / "a.npz", tmp_path, verify_content=True).fingerprint == prints[-1]
+    assert prints[0] != prints[1]
+
+
 def test_too_many_broken_files_are_an_error(data, tmp_path):
     for name in ("000.png", "001.png"):
         (data / "a" / name).write_bytes(b"")
-    with pytest.raises(TailtuneError, match="at most 25% of the images may be broken, but 2 of 5 are"):
+    with pytest.raises(
+        TailtuneError, match="at most 25% of the images may be broken or absent, but 2 of 5 are"
+    ):
         loaded(data, tmp_path)
     assert len(loaded(data, tmp_path, max_broken=0.5).images) == 3
 

@@ -1,4 +1,5 @@
 import os
+import sys
 
 import numpy as np
 import pandas as pd
@@ -91,6 +92,46 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
     }
 
 
+def test_links_between_folders_are_followed_once(tmp_path):
+    names = [chr(ord("a") + i) for i in range(10)]
+    class_folders(tmp_path, dict.fromkeys(names, 1))
+    for name in names:
+        for other in names:
+            if other != name:
+                (tmp_path / name / other).symlink_to(tmp_path / other)
+    listing = folder(tmp_path)
+    assert listing.class_counts().tolist() == [10] * 10
+    assert {reason for _, reason in listing.skipped} == {
+        "leads back to a folder above it",
+        "leads to a folder that is read already",
+    }
+
+
+def test_pipes_are_not_waited_for(tmp_path):
+    class_folders(tmp_path, {"a": 2, "b": 2})
+    os.mkfifo(tmp_path / "a" / "pipe.png")
+    assert folder(tmp_path).skipped == (("a/pipe.png", "is no regular file"),)
+    listing = manifest(tmp_path, "path,label\na/000.png,a\nb/000.png,b\na/pipe.png,a\n")
+    assert listing.skipped == (("a/pipe.png", "is no regular file"),)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_names_that_are_not_utf8(tmp_path):
+    class_folders(tmp_path, {"a": 2, "b": 2})
+    os.rename(tmp_path / "a" / "000.png", os.fsencode(tmp_path) + b"/a/V\xf6gel.png")
+    assert folder(tmp_path).skipped == (("a/V\\xf6gel.png", "has a name that is not UTF-8"),)
+    os.rename(tmp_path / "b", os.fsencode(tmp_path) + b"/\xff")
+    with pytest.raises(TailtuneError, match=r"class names must be UTF-8, got '\\xff'; rename the folder"):
+        folder(tmp_path)
+
+
+def test_parts_without_training_images_are_refused(tmp_path):
+    for part in ("val", "test"):
+        class_folders(tmp_path / part, {"a": 2, "b": 2})
+    with pytest.raises(TailtuneError, match="parts need a train/ beside them, found only test/, val/"):
+        folder(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("counts", "law"),
     [
@@ -98,6 +139,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
         ({"a": 3}, "two classes or more, found one \\('a'\\)"),
         ({"Cat": 1, "cat": 1}, "differ by more than case and spaces .*, got 'Cat' and 'cat'"),
         ({"big  cat": 1, "big cat ": 1}, "got 'big␣␣cat' and 'big␣cat␣'"),
+        ({"a\nb": 1, "c": 1}, r"printable on one line, got 'a\\nb'"),
         ({"V\u00f6gel": 1, "Vo\u0308gel": 1}, "the way an accent is stored"),
     ],
 )
@@ -241,18 +283,36 @@ def test_labels_of_several_columns_are_out_of_scope(tmp_path):
         list_npz(path, "a.npz")
 
 
-def test_volumes_and_other_types_are_refused(tmp_path):
-    for images in (np.zeros((3, 4, 4, 4), np.uint8), np.zeros((3, 4, 4), np.float32)):
-        listing = list_npz(medmnist(tmp_path / "a.npz", val_images=images), "a.npz")
-        with pytest.raises(TailtuneError, match="images must be"):
-            listing.read(tmp_path / "pixels.npy")
+@pytest.mark.parametrize(
+    ("images", "law"),
+    [
+        (np.zeros((3, 4, 4, 4), np.uint8), r"images must be .*, got shape \(3, 4, 4, 4\) of uint8"),
+        (np.zeros((3, 4, 4), np.float32), r"images must be .*, got shape \(3, 4, 4\) of float32"),
+        (np.zeros((3, 0, 4), np.uint8), r"images must be .*, got shape \(3, 0, 4\)"),
+        (np.zeros((3, 5, 5), np.uint8), r"of all parts must have one shape, got \(4, 4\), \(5, 5\), \(4, 4\)"),
+        (np.zeros((2, 4, 4), np.uint8), r"each image needs a label, got 2 val_images and 3 val_labels"),
+        (np.zeros((3, 4, 4), np.uint8, order="F"), r"row by row, got Fortran order; np.ascontiguousarray"),
+    ],
+)
+def test_images_that_cannot_be_meant_are_refused_unread(tmp_path, images, law):
+    with pytest.raises(TailtuneError, match=law):
+        list_npz(medmnist(tmp_path / "a.npz", val_images=images), "a.npz")
 
 
-def test_an_archive_by_columns_is_refused(tmp_path):
-    images = np.asfortranarray(np.zeros((3, 4, 5), np.uint8))
-    listing = list_npz(medmnist(tmp_path / "a.npz", val_images=images, train_images=images), "a.npz")
-    with pytest.raises(TailtuneError, match=r"row by row, got Fortran order; np.ascontiguousarray"):
-        listing.read(tmp_path / "pixels.npy")
+def test_labels_that_no_int64_holds_are_refused(tmp_path):
+    path = medmnist(tmp_path / "a.npz", val_labels=np.full(3, 2**63, dtype=np.uint64))
+    with pytest.raises(TailtuneError, match=r"val_labels must be below 2\*\*63"):
+        list_npz(path, "a.npz")
+
+
+def test_damaged_labels_are_named(tmp_path):
+    np.savez_compressed(tmp_path / "a.npz", **np.load(medmnist(tmp_path / "plain.npz")))
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    at = content.index(b"train_labels.npy") + 60
+    content[at : at + 8] = b"????????"
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(TailtuneError, match=r"must be an .npz file of plain arrays"):
+        list_npz(tmp_path / "a.npz", "a.npz")
 
 
 def test_a_damaged_archive_is_named(tmp_path):
@@ -352,3 +412,16 @@ def test_ten_thousand_classes(tmp_path):
     listing = list_manifest(tmp_path / "data.csv", "data.csv")
     check_classes(listing)
     assert len(listing.class_names) == 10_000
+
+
+def test_utf16_without_its_mark_is_named(tmp_path):
+    (tmp_path / "data.csv").write_bytes("path,label\n0.png,a\n".encode("utf-16-le"))
+    with pytest.raises(TailtuneError, match="must be UTF-8, or UTF-16 with its mark"):
+        list_manifest(tmp_path / "data.csv", "data.csv")
+
+
+def test_paths_that_stay_inside_after_all_are_taken(tmp_path):
+    listing = manifest(tmp_path, "path,label\n\nsub/../0.png,a\n./1.png,b\n")
+    assert listing.names == ("0.png", "1.png")
+    with pytest.raises(TailtuneError, match=r"row 4 has '' and 'b'"):
+        manifest(tmp_path, "path,label\n\n0.png,a\n,b\n")
