@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 
 from benchmarks.studies import Pinned, study_in
@@ -90,7 +91,6 @@ def ours(home: Path, config: TrialConfig, dataset: ImageDataset, split: Split) -
 
 def stock(home: Path, config: TrialConfig, dataset: ImageDataset, split: Split) -> list[float]:
     """Return the seconds of each trial."""
-    import ray
     from ray import tune
     from ray.tune.search.optuna import OptunaSearch
 
@@ -105,12 +105,12 @@ def stock(home: Path, config: TrialConfig, dataset: ImageDataset, split: Split) 
         record.mkdir()
         note_first_step(str(record))
         one = TrialConfig.model_validate_json(given["config"])
-        for report in fit(one, rest.with_images(ray.get(images)), split, cache_dir=home / "cache"):
+        for report in fit(one, rest.with_images(images), split, cache_dir=home / "cache"):
             tune.report({"macro_f1": report.macro_f1})
 
     space = Handing(config)
-    shared = {"images": ray.put(dataset.images[:]), "rest": dataset.with_images(dataset.images[:0])}
-    tune.Tuner(
+    shared = {"images": np.array(dataset.images), "rest": dataset.with_images(dataset.images[:0])}
+    tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(train, **shared), {"cpu": 1}),
         tune_config=tune.TuneConfig(
             search_alg=OptunaSearch(space=space, metric="macro_f1", mode="max", seed=0),
@@ -118,7 +118,9 @@ def stock(home: Path, config: TrialConfig, dataset: ImageDataset, split: Split) 
             max_concurrent_trials=1,
         ),
         run_config=tune.RunConfig(name="stock", storage_path=str(folder / "tune"), verbose=0),
-    ).fit()
+    )
+    for error in tuner.fit().errors:
+        raise error
     firsts = [json.loads((folder / str(n) / FIRST_STEP).read_text()) for n in range(TRIALS)]
     return [first - handed for first, handed in zip(firsts, space.times, strict=False)]
 
