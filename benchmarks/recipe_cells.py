@@ -59,7 +59,15 @@ class Scale:
     only: tuple[str, ...] = ()
 
     def chosen(self, names: Iterable[str]) -> list[str]:
-        """Return those of `names` that are asked for; all where none is."""
+        """Return those of `names` that are asked for; all where none is.
+
+        Raises:
+            SystemExit: If one that is asked for is not among them.
+        """
+        names = list(names)
+        unknown = [name for name in self.only if name not in names]
+        if unknown:
+            raise SystemExit(f"--only takes {', '.join(names)}, got {', '.join(unknown)}")
         return [name for name in names if not self.only or name in self.only]
 
 
@@ -162,7 +170,9 @@ def run_cells(configs: Mapping[str, Callable[[int], TrialConfig]], scale: Scale)
 
 def folder(scale: Scale, name: str, seed: int) -> Path:
     """Return the folder of a cell's record."""
-    return scale.out / f"{name.replace(' ', '-')}-seed{seed}-epochs{scale.epochs}-share{scale.share:g}"
+    size = "own" if scale.image_size is None else "{}x{}".format(*scale.image_size)
+    cell = f"seed{seed}-epochs{scale.epochs}-share{scale.share:g}-{size}-batch{scale.batch_size}"
+    return scale.out / f"{name.replace(' ', '-')}-{cell}"
 
 
 def train_cell(config: str, scale: Scale, path: Path) -> None:

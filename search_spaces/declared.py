@@ -19,7 +19,7 @@ from search_spaces.families import FAMILIES, LEARNT_BY_HEADS, RULED, Chooser, Me
 from search_spaces.reader import Reader
 from search_spaces.space import PARTS, SearchSpace
 from trainable.augment import AUGMENT
-from trainable.backbones import OPTIONS, Backbone, check_backbone, supports
+from trainable.backbones import OPTIONS, Backbone, check_backbone, check_weights, supports
 from trainable.component import Choices, Dimension, Scalar, Suggester, validated
 from trainable.config import TrialConfig
 from trainable.rules import double_corrections
@@ -158,7 +158,14 @@ class DeclaredSpace(SearchSpace):
         """Refuse networks that start from trained weights which cannot be had."""
         pins = {key: ends(dimension) for key, dimension in self.backbone.items()}
         for name, pretrained, path in product(self.backbones, pins["pretrained"], pins["weights"]):
-            check_backbone(Backbone(name=name, pretrained=pretrained, weights=path))
+            config = Backbone(name=name, pretrained=pretrained, weights=path)
+            check_backbone(config)
+            if path is not None:  # else every trial would fail alike
+                check_weights(config)
+
+    def at_random(self) -> DeclaredSpace:
+        """Return the same space with random weights where it asks for trained ones."""
+        return replace(self, backbone={**self.backbone, "pretrained": pin(False), "weights": pin(None)})
 
     def _faced(self, config: TrialConfig) -> Iterator[tuple[str, Dimension | None, object]]:
         """Yield each value of `config` with its path and the dimension that must contain it."""

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.errors import TailtuneError
+from analysis.errors import TailtuneError, UsageError
+from search_spaces.declared import DeclaredSpace
 from search_spaces.recipe_book import load_recipe
 from search_spaces.space import SearchSpace, load_space
 from search_spaces.techniques import check_teachers
@@ -54,6 +55,9 @@ def prepare(request: Request, watcher: Watcher) -> Prepared:
     base = base_config(request)
     space = load_space(request.space)
     starts = [starting_point(name, request.home, base) for name in request.start_from]
+    if request.pretrained is False:
+        space = _at_random(space)
+        starts = [(name, _without_weights(config)) for name, config in starts]
     if request.widen:
         for _, config in starts:
             space = space.widened(config)
@@ -194,6 +198,20 @@ def starting_point(name: str, home: Path, base: TrialConfig) -> tuple[str, Trial
     else:
         config = load_recipe(name)
     return name, config.model_copy(update={"epochs": base.epochs, "data": base.data})
+
+
+def _at_random(space: SearchSpace) -> SearchSpace:
+    if not isinstance(space, DeclaredSpace):
+        raise UsageError(
+            f"only a space in YAML can be told --no-pretrained, and {space.name} is a Python function",
+            "have it suggest `pretrained=False`",
+        )
+    return space.at_random()
+
+
+def _without_weights(config: TrialConfig) -> TrialConfig:
+    backbone = config.backbone.model_copy(update={"pretrained": False, "weights": None})
+    return config.model_copy(update={"backbone": backbone})
 
 
 def _run(

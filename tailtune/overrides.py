@@ -42,6 +42,8 @@ def _put(data: dict[str, Any], path: list[str], value: Any, change: str) -> None
         if part not in here:
             raise unknown_name("key", ".".join(path[: depth + 1]), here)
         below = here[part] if here[part] is not None else {}
+        if depth == 0 and isinstance(below, str):  # a component that a change before this one named
+            below = {"name": below}
         if not isinstance(below, dict):
             raise UsageError(f"--set {change}: '{'.'.join(path[: depth + 1])}' holds one value and no keys")
         here[part] = below

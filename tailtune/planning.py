@@ -48,6 +48,7 @@ class Request:
     concurrent: int | None = None
     start_from: Sequence[str] = ()
     widen: bool = False
+    pretrained: bool | None = None
     storage: str | None = None
     address: str | None = None
     seed: int = 0

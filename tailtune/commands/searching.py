@@ -84,6 +84,10 @@ def search(
     widen: Annotated[
         bool, typer.Option("--widen", help="Widen the space to hold the starting points.")
     ] = False,
+    no_pretrained: Annotated[
+        bool,
+        typer.Option("--no-pretrained", help="Start from random weights where trained ones are asked for."),
+    ] = False,
     storage: Annotated[
         str | None,
         typer.Option("--storage", metavar="URL", help="Optuna storage; SQLite in the study's folder."),
@@ -119,7 +123,8 @@ def search(
         "study": study, "space": space, "trials": trials, "epochs": epochs, "metric": metric,
         "image_size": image_size(size), "resize": resize, "flips": flips, "cpus_per_trial": cpus_per_trial,
         "gpus_per_trial": gpus_per_trial, "concurrent": concurrent, "start_from": _listed(start_from),
-        "widen": widen, "storage": storage, "address": address, "seed": seed, "group_by": group_by,
+        "pretrained": False if no_pretrained else None, "widen": widen, "storage": storage,
+        "address": address, "seed": seed, "group_by": group_by,
         "test_fraction": test_fraction, "home": home, "time_budget": duration(time_budget),
     }  # fmt: skip
     request |= given(

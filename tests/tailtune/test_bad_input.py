@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tailtune.cli import main
@@ -68,6 +69,12 @@ def space_file(text: str) -> Maker:
     return lambda tmp: search("digits-lt", "--space", written(tmp / "mine.yaml", text))
 
 
+def wrong_weights(tmp: Path) -> list[str]:
+    torch.save({"fc.weight": torch.zeros(2, 2)}, tmp / "w.pth")
+    text = f"extends: tiny\nbackbone: {{choices: [test_resnet], weights: {tmp / 'w.pth'}}}\n"
+    return search("digits-lt", "--space", written(tmp / "mine.yaml", text))
+
+
 def trained(text: str) -> Maker:
     return lambda tmp: ["train", written(tmp / "c.yaml", text), "digits-lt", "--out", str(tmp / "o")]
 
@@ -107,6 +114,7 @@ CASES: dict[str, tuple[Maker, int, str]] = {
     "no trials": (lambda tmp: search("digits-lt", "--trials", "0"), 2, "--trials must be at least 1, got 0"),
     "no such start": (lambda tmp: search("digits-lt", "--start-from", "v33"), 2, "v3"),
     "start outside the space": (lambda tmp: search("digits-lt", "--start-from", "v3"), 2, "--widen"),
+    "weights of another network": (wrong_weights, 1, "must be of test_resnet, but 0 of its"),
     "ray client": (lambda tmp: search("digits-lt", "--address", "ray://h:1"), 2, "ray job submit"),
     "home that is a file": (file_as_home, 1, "--home"),
     "storage that is none": (lambda tmp: search("digits-lt", "--storage", "nonsense"), 2, "--storage"),

@@ -20,6 +20,14 @@ def test_values_components_and_nested_keys() -> None:
     assert overridden(config, []) == config
 
 
+def test_a_component_that_was_just_named_takes_keys() -> None:
+    config = overridden(
+        TrialConfig(), ["backbone=test_efficientnet", "backbone.pretrained=false", "loss=focal", "loss.gamma=1"]
+    )
+    assert (config.backbone.name, config.backbone.pretrained) == ("test_efficientnet", False)
+    assert (config.loss.name, config.loss.model_dump()["gamma"]) == ("focal", 1.0)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -138,6 +138,18 @@ def check_backbone(config: Backbone) -> None:
         locate_weights(config)
 
 
+def check_weights(config: Backbone) -> None:
+    """Refuse a weights file that cannot be read, or is of another network; builds the network to find out.
+
+    Raises:
+        TailtuneError: As `build_backbone`.
+    """
+    from trainable.backbones.sources import source_of
+    from trainable.backbones.weights import read_weights
+
+    source_of(config).make(config, 2, (224, 224), 3, read_weights(config))
+
+
 OPTIONS: Mapping[str, float | str] = {
     "drop_rate": 0.0,
     "drop_path_rate": 0.0,

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from analysis.errors import TailtuneError, UsageError
 from trainable.backbones._base import Backbone
+from trainable.backbones.channels import first_convolution, in_colour, sum_channels
 from trainable.backbones.networks import ARCHITECTURES, Architecture, Network, Shape
 from trainable.backbones.stems import TINY
 
@@ -34,14 +35,16 @@ class NetworkSource:
         whole = config.stem == "original" or min(image_size) <= TINY
         shape = Shape(
             num_classes=num_classes,
-            channels=channels,
+            channels=channels if state is None else 3,
             stem_stride=1 if whole else 2,
             drop_rate=config.drop_rate,
             drop_path_rate=config.drop_path_rate,
         )
         network = architecture.build(*numbers, shape)
         if state is not None:
-            _load(config, network, state)
+            _load(config, network, in_colour(state, f"{first_convolution(network)[0]}.weight"))
+            if channels != 3:
+                sum_channels(network)
         return network
 
 

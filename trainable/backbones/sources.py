@@ -25,6 +25,10 @@ LARGEST_SIDE = 512
 """Of the images that are tried when the smallest size that works is looked for."""
 
 
+USUAL = (224, 240, 256, 288, 299, 331, 384)
+"""Sides that networks of one fixed size are made for."""
+
+
 class Source(Protocol):
     """What answers to the names behind one prefix."""
 
@@ -108,7 +112,7 @@ def build(
         except TailtuneError:
             raise
         except (RuntimeError, AssertionError, ValueError) as error:
-            raise _too_small(config, image_size, channels, error) from None
+            raise _misfit(config, image_size, channels, error) from None
     return model.train()
 
 
@@ -133,16 +137,25 @@ def _try_one(model: nn.Module, image_size: tuple[int, int], channels: int) -> No
         model.eval()(torch.zeros(1, channels, *image_size))
 
 
-def _too_small(config: Backbone, image_size: tuple[int, int], channels: int, error: Exception) -> UsageError:
+def _misfit(config: Backbone, image_size: tuple[int, int], channels: int, error: Exception) -> TailtuneError:
+    """Return the error for a network that one blank image does not pass."""
     height, width = image_size
     problem = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+    if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in problem:
+        return TailtuneError(
+            f"{config.name} must fit into memory, but does not: {problem}", "choose a smaller network"
+        )
+    law = f"{config.name} must take images of {height}x{width} pixels, but does not: {problem}"
     smallest = smallest_side(config, channels)
-    works = f"; the smallest that works is {smallest}x{smallest}" if smallest else ""
-    larger = f"--image-size {smallest}x{smallest}" if smallest else "--image-size"
-    return UsageError(
-        f"{config.name} must take images of {height}x{width} pixels, but does not: {problem}{works}",
-        f"make the images larger ({larger}), or choose another backbone",
-    )
+    if smallest is not None and smallest > min(image_size):
+        return UsageError(
+            f"{law}; the smallest that works is {smallest}x{smallest}",
+            f"make the images larger (--image-size {smallest}x{smallest}), or choose another backbone",
+        )
+    sides = [smallest] if smallest is not None else [side for side in USUAL if _takes(config, side, channels)]
+    works = f"; {sides[0]}x{sides[0]} works" if sides else ""
+    other = f" ({sides[0]}x{sides[0]})" if sides else ""
+    return UsageError(f"{law}{works}", f"take another --image-size{other}, or another backbone")
 
 
 def smallest_side(config: Backbone, channels: int) -> int | None:

@@ -43,6 +43,13 @@ STEMS: dict[str, tuple[str, ...]] = {
     "ResidualAttention": ("conv1", "maxpool"),
 }
 
+TORCHVISION: dict[str, tuple[str, ...]] = {
+    "ConvNeXt": ("features.0",),
+    "EfficientNet": ("features.0",),
+    "MobileNetV3": ("features.0",),
+}
+"""torchvision's classes that share a name with timm's, and not their parts."""
+
 BESIDE_A_CONVOLUTION = {"InceptionV4": ("features.3.maxpool",)}
 """Pools whose output is concatenated to a convolution's: they stay, with the convolution's stride."""
 
@@ -72,7 +79,7 @@ def fit_stem(
     side = min(image_size)
     if stem == "original" or (stem == "auto" and side > small_up_to):
         return
-    parts = STEMS.get(type(model).__name__)
+    parts = _stem_of(model)
     if parts is None:
         if stem == "auto":
             return
@@ -86,6 +93,13 @@ def fit_stem(
         assert isinstance(pool, nn.MaxPool2d)
         pool.stride = 1
     _set_stride(model, parts, 1 if side <= TINY else 2, kept=beside)
+
+
+def _stem_of(model: nn.Module) -> tuple[str, ...] | None:
+    """Return the paths of the stem's parts, or None where the family has no small stem."""
+    name = type(model).__name__
+    theirs = TORCHVISION.get(name) if type(model).__module__.startswith("torchvision.") else None
+    return theirs or STEMS.get(name)
 
 
 def _set_stride(model: nn.Module, parts: tuple[str, ...], stride: int, *, kept: tuple[str, ...]) -> None:

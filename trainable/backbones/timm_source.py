@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from analysis.errors import TailtuneError, unknown_name
 from trainable.backbones._base import Backbone
+from trainable.backbones.channels import in_colour
 from trainable.backbones.networks import ARCHITECTURES
 from trainable.backbones.patches import fitted_grid, resampled
 from trainable.backbones.torchvision_source import NAMES as TORCHVISION_NAMES
@@ -116,6 +117,8 @@ def _load(config: Backbone, state: dict[str, Tensor], num_classes: int, options:
     metadata = get_pretrained_cfg(config.model_name)
     classes = _num_classes(state, metadata.classifier, metadata.num_classes)
     state = resampled(state, model_class(_architecture(config)), options)
+    if options["in_chans"] == 3 and isinstance(metadata.first_conv, str):
+        state = in_colour(state, f"{metadata.first_conv}.weight")
     # timm subtracts a background class by itself only when `label_offset` says so; `classes` counts it.
     source = {"state_dict": state, "num_classes": classes, "label_offset": 0, "custom_load": False}
     try:
@@ -146,7 +149,15 @@ def _misfit(
         wanted = timm.create_model(config.model_name, num_classes=classes, **options).state_dict()
     matching = sum(key in state and state[key].shape == value.shape for key, value in wanted.items())
     if matching == len(wanted):
-        return TailtuneError(f"backbone.weights: cannot be loaded into {config.name}: {str(error)[:200]}")
+        extra = sorted(set(state) - set(wanted))
+        what = (
+            f"{len(extra)} in the file are unknown to it ({extra[0]})" if extra else str(error).splitlines()[0]
+        )
+        return TailtuneError(
+            f"backbone.weights must be of {config.name} alone, whose {len(wanted)} tensors it has, "
+            f"but {what[:160]}",
+            "save the plain network's state dict",
+        )
     return TailtuneError(
         f"backbone.weights must be of {config.name}, but {matching} of its {len(wanted)} tensors match "
         f"by name and shape ({len(state)} in the file)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torchvision.models import get_model_builder, list_models
 
 from analysis.errors import TailtuneError, unknown_name
 from trainable.backbones._base import Backbone
+from trainable.backbones.channels import first_convolution, in_colour, sum_channels
 
 NAMES: tuple[str, ...] = tuple(list_models(module=torchvision.models))
 OPTIONS = {"drop_rate": "dropout"}
@@ -40,14 +42,20 @@ class TorchvisionSource:
         state: dict[str, Tensor] | None,
     ) -> nn.Module:
         """Return torchvision's model."""
-        classes = num_classes if state is None else _num_classes(state)
+        classes = num_classes
+        if state is not None:
+            with torch.device("meta"):
+                plain = self._plain(config, num_classes)
+            state = in_colour(_renamed(state), f"{first_convolution(plain)[0]}.weight")
+            head = state.get(f"{_head(plain)[0]}.weight")
+            classes = num_classes if head is None else len(head)
         model = self._plain(config, classes)
         if state is not None:
             _load(config, model, state)
         if classes != num_classes:
             _replace_head(model, num_classes)
         if channels != 3:
-            _sum_channels(model)
+            sum_channels(model)
         return model
 
     def _plain(self, config: Backbone, num_classes: int) -> nn.Module:
@@ -93,18 +101,11 @@ def _replace_head(model: nn.Module, num_classes: int) -> None:
     model.set_submodule(path, fresh)
 
 
-def _sum_channels(model: nn.Module) -> None:
-    """Have the first convolution take grey images, its weights summed over the colours."""
-    conv = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
-    with torch.no_grad():
-        conv.weight = nn.Parameter(conv.weight.sum(dim=1, keepdim=True))
-    conv.in_channels = 1
-
-
-def _num_classes(state: dict[str, Tensor]) -> int:
-    """Return the outputs of the last layer in the file."""
-    biases = [value for key, value in state.items() if key.endswith(".bias") and not key.startswith("aux")]
-    return len(biases[-1])
+def _renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors by today's names: torchvision's published DenseNets have `norm.1` for `norm1`."""
+    return {
+        re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)", r"\1\2", key): of for key, of in state.items()
+    }
 
 
 def _load(config: Backbone, model: nn.Module, state: dict[str, Tensor]) -> None:

@@ -22,6 +22,10 @@ from trainable.backbones.lite0 import PACKAGE, package_file, renamed
 from trainable.backbones.torchvision_weights import torchvision_file
 
 HUB_ANSWERS_SECONDS = 3.0
+PREPROCESSING = "preprocessing.json"
+"""What our own trials and bundles write beside their weights."""
+SYMMETRIC = ("googlenet", "inception_v3")
+"""torchvision's weights of these want [-1, 1]; its builders put that into the network (`transform_input`)."""
 FILES = ("model.safetensors", "best.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth")
 """Looked for in a folder, in this order."""
 
@@ -71,15 +75,17 @@ def read_weights(config: Backbone) -> dict[str, Tensor]:
 def trained_statistics(config: Backbone) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation of the training of the weights that `config` asks for.
 
-    A folder's `config.json` (timm's layout) decides, else what timm says of the model's name.
+    A folder's `config.json` (timm's layout) decides, or the preprocessing that a trial or a bundle wrote, else
+    what timm says of the model's name, or torchvision's own code.
     """
     metadata = _metadata(config)
     known: dict[str, Any] = {"mean": metadata.mean, "std": metadata.std}
     if config.weights is not None:
         path = Path(config.weights).expanduser()
-        beside = (path if path.is_dir() else path.parent) / "config.json"
-        known |= _stated(beside)
-    return tuple(map(float, known["mean"])), tuple(map(float, known["std"]))
+        folder = path if path.is_dir() else path.parent
+        known |= _stated(folder / PREPROCESSING) | _stated(folder / "config.json")
+    mean, std = (tuple(map(float, known[key])) for key in ("mean", "std"))
+    return (mean * 3, std * 3) if len(mean) == 1 else (mean, std)
 
 
 def _stated(path: Path) -> dict[str, Any]:
@@ -95,6 +101,8 @@ def _stated(path: Path) -> dict[str, Any]:
 
 def _metadata(config: Backbone) -> PretrainedCfg:
     """Return timm's record of the weights; elsewhere the statistics of ImageNet, which are its defaults."""
+    if config.source == "torchvision" and config.model_name in SYMMETRIC:
+        return PretrainedCfg(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     known = get_pretrained_cfg(config.model_name) if config.source == "timm" else None
     return known or PretrainedCfg()
 
@@ -110,7 +118,7 @@ def _given(path: Path) -> Path:
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
-        if path.suffix == ".safetensors":
+        if _is_safetensors(path):
             state: Any = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
@@ -119,6 +127,8 @@ def _read(path: Path) -> dict[str, Tensor]:
         problem = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         if isinstance(error, pickle.UnpicklingError):  # torch explains its own history at this place
             problem = "it holds other things than tensors"
+        if "miniz" in problem or "zip archive" in problem:  # and here to its own developers
+            problem = "it is cut off, or damaged"
         raise TailtuneError(
             f"backbone.weights: {path} must be readable weights without code, but is not: {problem}",
             "give a safetensors file, or a state dict saved with torch.save",
@@ -127,9 +137,26 @@ def _read(path: Path) -> dict[str, Tensor]:
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
             break
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise TailtuneError(f"backbone.weights: {path} must hold a state dict (names to tensors)")
+    named = isinstance(state, dict) and all(isinstance(key, str) for key in state)
+    if not named or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        found = f"got {type(state).__name__} of {len(state)}" if hasattr(state, "__len__") else f"got {state!r}"
+        raise TailtuneError(
+            f"backbone.weights: {path} must hold a state dict (names to tensors), {found[:80]}",
+            "save `model.state_dict()`",
+        )
+    for key, value in state.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise TailtuneError(
+                f"backbone.weights: {path} must hold finite numbers, but {key} does not",
+                "give weights of a training that has not diverged",
+            )
     return dict(clean_state_dict(state))
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file is safetensors by its name, or by its first bytes: a length, and JSON."""
+    with open(path, "rb") as file:
+        return path.suffix == ".safetensors" or file.read(9)[8:] == b"{"
 
 
 def _unpublished(config: Backbone) -> TailtuneError:

@@ -109,7 +109,7 @@ def _shrinks(size: tuple[int, int], image_size: tuple[int, int]) -> bool:
 
 
 def _as_shown(image: Image.Image, image_size: tuple[int, int] | None) -> Image.Image:
-    """Return `image` in mode L or RGB; a huge one by strips, at a fraction that is still eight times `image_size`."""
+    """Return `image` in mode L or RGB; a huge one by strips, at a fraction that is eight times `image_size`."""
     factor = 1 if image_size is None else min(image.size) // (8 * max(image_size))
     as_it_is = image.mode in ("L", "RGB", "F") and "transparency" not in image.info
     if factor < 2 or as_it_is or image.mode.startswith("I") or image.width * image.height <= _LARGE:

@@ -86,7 +86,8 @@ def _table(path: Path, source: str) -> tuple[list[dict[str, str]], tuple[str, ..
         raise TailtuneError(f"{source}: must be UTF-8, but {error.reason}", "save it as UTF-8") from None
     if 4 * text.count("\0") > len(text):
         raise TailtuneError(
-            f"{source}: must be UTF-8, or UTF-16 with its mark, but half of it are NUL characters", "save it as UTF-8"
+            f"{source}: must be UTF-8, or UTF-16 with its mark, but half of it are NUL characters",
+            "save it as UTF-8",
         )
     header = text.partition("\n")[0]
     separator = max(",;\t", key=header.count)

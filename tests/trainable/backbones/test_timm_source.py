@@ -6,7 +6,7 @@ import pytest
 import timm
 import torch
 
-from analysis.errors import UsageError
+from analysis.errors import TailtuneError, UsageError
 from trainable.backbones import Backbone, build_backbone, check_backbone, supports_drop_path
 from trainable.backbones.sources import smallest_side
 from trainable.backbones.stems import STEMS, fit_stem
@@ -191,3 +191,15 @@ def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     build_backbone(Backbone(name="xception"), 3, (64, 64), 3)  # a name that timm calls deprecated
     printed = capfd.readouterr()
     assert printed.out == printed.err == ""
+
+
+def test_a_network_of_one_size_or_of_squares_names_one_that_works() -> None:
+    with pytest.raises(UsageError, match=r"; 224x224 works; take another --image-size \(224x224\)"):
+        build_backbone(Backbone(name="torchvision:vit_b_32"), 4, (32, 32), 3)
+    with pytest.raises(UsageError, match=r"; \d+x\d+ works; take another --image-size"):
+        build_backbone(Backbone(name="convit_tiny"), 4, (60, 80), 3)
+
+
+def test_memory_that_is_short_is_not_the_images_fault() -> None:
+    with pytest.raises(TailtuneError, match=r"rir-1000000 must fit into memory, but does not: .*; choose"):
+        build_backbone(Backbone(name="rir-1000000"), 4, (32, 32), 3)

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from analysis.errors import TailtuneError, UsageError
-from trainable.backbones import Backbone, build_backbone, check_backbone, input_statistics
+from trainable.backbones import Backbone, build_backbone, check_backbone, check_weights, input_statistics
 from trainable.backbones.lite0 import package_file
 
 SIZE = (32, 32)
@@ -173,3 +173,63 @@ def test_the_package_fits_timms_tensorflow_variant() -> None:
     del theirs
     smaller = build_backbone(Backbone(name="tf_efficientnet_lite0", pretrained=True), 12, (48, 48), 3)
     assert differing(smaller, model) == {"classifier.weight", "classifier.bias"}
+
+
+@pytest.mark.parametrize(
+    ("state", "law"),
+    [
+        ({}, r"must hold a state dict \(names to tensors\), got dict of 0; save"),
+        ({0: torch.zeros(1)}, r"must hold a state dict"),
+        ({"conv1.weight": torch.tensor([float("nan")])}, "must hold finite numbers, but conv1.weight does not"),
+    ],
+)
+def test_tensors_that_are_no_weights_are_refused(state: dict, law: str, tmp_path: Path) -> None:
+    torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(TailtuneError, match=law):
+        build_backbone(Backbone(name="resnet10t", weights=str(tmp_path / "a.pth")), 5, SIZE, 3)
+
+
+def test_a_tensor_too_many_is_named(trained: tuple[nn.Module, Path], tmp_path: Path) -> None:
+    torch.save({**trained[0].state_dict(), "ghost": torch.zeros(1)}, tmp_path / "a.pth")
+    with pytest.raises(TailtuneError, match=r"1 in the file are unknown to it \(ghost\)") as caught:
+        build_backbone(Backbone(name="resnet10t", weights=str(tmp_path / "a.pth")), 5, SIZE, 3)
+    assert "\n" not in str(caught.value)
+
+
+def test_safetensors_by_another_name_are_read(trained: tuple[nn.Module, Path], tmp_path: Path) -> None:
+    source, path = trained
+    path.rename(tmp_path / "pytorch_model.bin")
+    assert (
+        differing(build_backbone(Backbone(name="resnet10t", weights=str(tmp_path)), 5, SIZE, 3), source)
+        == set()
+    )
+
+
+@pytest.mark.parametrize("name", ["cifarresnet-8", "resnet10t", "torchvision:squeezenet1_1"])
+@pytest.mark.parametrize(("theirs", "wanted"), [(1, 3), (3, 1), (1, 1)])
+def test_weights_of_grey_and_of_colour_serve_each_other(
+    name: str, theirs: int, wanted: int, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    source = build_backbone(Backbone(name=name), 5, SIZE, theirs).eval()
+    save_file(
+        {key: value.contiguous() for key, value in source.state_dict().items()}, tmp_path / "a.safetensors"
+    )
+    model = build_backbone(Backbone(name=name, weights=str(tmp_path / "a.safetensors")), 5, SIZE, wanted).eval()
+    grey = torch.rand(2, 1, *SIZE)
+    with torch.no_grad():
+        ours, expected = (m(grey.repeat(1, c, 1, 1)) for m, c in ((model, wanted), (source, theirs)))
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_statistics_of_our_own_trials_stand_beside_their_weights(
+    trained: tuple[nn.Module, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "preprocessing.json").write_text(json.dumps({"mean": [0.3], "std": [0.4], "resize": "pad"}))
+    assert input_statistics(Backbone(name="resnet10t", weights=str(trained[1]))) == ((0.3,) * 3, (0.4,) * 3)
+
+
+def test_weights_are_tried_before_a_search(trained: tuple[nn.Module, Path]) -> None:
+    check_weights(Backbone(name="resnet10t", weights=str(trained[1])))
+    with pytest.raises(TailtuneError, match=r"must be of cifarresnet-8, but 2 of its 44"):
+        check_weights(Backbone(name="cifarresnet-8", weights=str(trained[1])))
