@@ -233,3 +233,28 @@ def test_weights_are_tried_before_a_search(trained: tuple[nn.Module, Path]) -> N
     check_weights(Backbone(name="resnet10t", weights=str(trained[1])))
     with pytest.raises(TailtuneError, match=r"must be of cifarresnet-8, but 2 of its 44"):
         check_weights(Backbone(name="cifarresnet-8", weights=str(trained[1])))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "grid"),
+    [
+        ("vit_tiny_patch16_224", (32, 32), (8, 8)),
+        ("vit_tiny_patch16_224", (60, 80), (12, 16)),
+        ("cait_xxs24_224", (32, 32), (8, 8)),
+        ("cait_xxs24_224", (60, 80), (12, 16)),
+        ("swin_tiny_patch4_window7_224", (32, 32), (32, 32)),
+        ("swin_tiny_patch4_window7_224", (60, 80), (30, 40)),
+    ],
+)
+def test_a_transformer_sees_small_images_in_many_patches_with_its_trained_weights(
+    name: str, size: tuple[int, int], grid: tuple[int, int], tmp_path: Path
+) -> None:
+    source = timm.create_model(name, num_classes=3)
+    torch.save(source.state_dict(), tmp_path / "a.pth")
+    model = build_backbone(Backbone(name=name, weights=str(tmp_path / "a.pth")), 3, size, 3)
+    assert tuple(model.patch_embed.grid_size) == grid
+    assert model(torch.rand(1, 3, *size)).shape == (1, 3)
+    fitted = {"patch_embed.proj.weight", "pos_embed"}
+    own = model.state_dict()
+    theirs = {key: of for key, of in source.state_dict().items() if "relative_position_bias_table" not in key}
+    assert {key for key, of in theirs.items() if not torch.equal(of, own[key])} <= fitted
