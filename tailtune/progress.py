@@ -137,7 +137,7 @@ class Live(Watcher):
 
     def __init__(self) -> None:
         super().__init__()
-        self._decoding = "reading the data"
+        self._images: tuple[int, int] | None = None
         from rich.console import Console
         from rich.live import Live as RichLive
 
@@ -156,7 +156,7 @@ class Live(Watcher):
 
     def decoding(self, done: int, total: int) -> None:
         """Show how many images are decoded."""
-        self._decoding = f"decoded {done} of {total} images"
+        self._images = done, total
 
     def noted(self, notes: Sequence[str]) -> None:
         """Print a line for each above the picture."""
@@ -173,7 +173,12 @@ class Live(Watcher):
         from tailtune.tables import clock
 
         if not self.asked:
-            return Group(Text(self._decoding))
+            if self._images is None or self._images[0] == self._images[1]:
+                return Group(Text("reading the data"))
+            done, total = self._images
+            return Group(
+                Text(f"decoded {done} of {total} images"), ProgressBar(total=total, completed=done, width=60)
+            )
         trials = Table(box=None, pad_edge=False)
         for heading in ("trial", "epoch", "", "macro-F1"):
             trials.add_column(heading, justify="right")
