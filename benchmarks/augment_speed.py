@@ -58,7 +58,7 @@ def measure(shape: tuple[int, int, int], count: int, rounds: int, device: torch.
     dataset, everything = dataset_of(shape, count), np.arange(count)
     precision = Precision("fp32", channels_last=device.type == "cuda")
     rows = [
-        Batches(dataset, everything, config=TrialConfig(augment=ops), device=device, precision=precision)  # type: ignore[arg-type]
+        Batches(dataset, everything, config=TrialConfig(augment=ops), device=device, precision=precision)
         for _, ops in ROWS
     ]
     for batches in rows:

@@ -41,7 +41,7 @@ DRAWN = 250
 TABLES = ("trials", "trial_params", "trial_values", "trial_intermediate_values", "trial_user_attributes")
 
 
-class Idle(tune.Trainable):  # type: ignore[misc]
+class Idle(tune.Trainable):
     """Reports a value that depends on the learning rate, and nothing else."""
 
     def setup(self, config: dict[str, Any]) -> None:

@@ -98,7 +98,7 @@ def measure(network: str, size: tuple[int, int], rounds: int, count: int = 512) 
             with trial.precision.autocast(trial.device):
                 logits = trial.model(images)
             loss = functional.cross_entropy(logits.float(), targets)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             trial.optimizer.step()
         loss.item()  # on a GPU, waits
         return count // BATCH * BATCH / (time.perf_counter() - start)

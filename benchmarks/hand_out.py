@@ -44,10 +44,10 @@ def note_first_step(record: str) -> None:
 
     def timed(self: Stepper, batch: Any) -> Any:
         noted.write_text(json.dumps(time.time()))
-        Stepper.__call__ = step  # type: ignore[method-assign]
+        Stepper.__call__ = step
         return step(self, batch)
 
-    Stepper.__call__ = timed  # type: ignore[method-assign]
+    Stepper.__call__ = timed
 
 
 class Timed(ImageTrainable):

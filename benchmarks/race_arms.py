@@ -272,7 +272,7 @@ def _stock_ray(
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-    class Told(tune.Callback):  # type: ignore[misc]
+    class Told(tune.Callback):
         """Tells the journal."""
 
         def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:

@@ -138,7 +138,7 @@ class SourcesTrial:
         fp32 = config.training.model_copy(update={"precision": "fp32"})
         config = config.model_copy(update={"training": fp32})
         self.trial = TrialState(config, dataset, split, torch.device("cpu"))
-        self.trial.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        self.trial.model.to(memory_format=torch.contiguous_format)
         normalisation = self.trial.batches.normalisation
         self.batches = FileBatches(root, config, normalisation, split.train, dataset.channels, workers)
         self.val, self.targets = split.val, dataset.labels[split.val]

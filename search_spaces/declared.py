@@ -158,10 +158,10 @@ class DeclaredSpace(SearchSpace):
         """Refuse networks that start from trained weights which cannot be had."""
         pins = {key: ends(dimension) for key, dimension in self.backbone.items()}
         for name, pretrained, path in product(self.backbones, pins["pretrained"], pins["weights"]):
-            config = Backbone(name=name, pretrained=pretrained, weights=path)
-            check_backbone(config)
+            check_backbone(Backbone(name=name, pretrained=pretrained, weights=path))
+        for name, path in product(self.backbones, pins["weights"]):
             if path is not None:  # else every trial would fail alike
-                check_weights(config)
+                check_weights(Backbone(name=name, weights=path))
 
     def at_random(self) -> DeclaredSpace:
         """Return the same space with random weights where it asks for trained ones."""

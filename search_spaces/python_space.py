@@ -96,6 +96,13 @@ class PythonSpace(SearchSpace):
         """Refuse: only its author can widen a function."""
         raise UsageError(f"only a space in YAML can be widened, and {self.name} is a Python function")
 
+    def at_random(self) -> SearchSpace:
+        """Refuse: only its author knows what a function asks for."""
+        raise UsageError(
+            f"only a space in YAML can be told --no-pretrained, and {self.name} is a Python function",
+            "have it suggest `pretrained=False`",
+        )
+
 
 def _imported(module: str) -> ModuleType:
     if not module.endswith(".py"):

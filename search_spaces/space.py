@@ -78,6 +78,10 @@ class SearchSpace(ABC):
         """Return the smallest space that holds this one and the `PARTS` of `config`."""
 
     @abstractmethod
+    def at_random(self) -> SearchSpace:
+        """Return the same space with random weights where it asks for trained ones."""
+
+    @abstractmethod
     def require_weights(self) -> None:
         """Refuse, before anything is trained, networks whose trained weights cannot be had.
 

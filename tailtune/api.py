@@ -174,7 +174,7 @@ def data(
     from trainable.data.load import load_dataset
     from trainable.data.split import make_split
 
-    for option, file in (("--html", html), ("--sheet", sheet)):
+    for option, file in (("--html", html), ("--sheet", sheet if show_augment else None)):
         if file is not None and Path(file).is_dir():
             raise UsageError(f"{option} must name a file, but {file} is a folder", "add a name to it")
     config = validated(DataConfig, {"image_size": image_size, "split_seed": seed, **options})

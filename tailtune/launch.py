@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.errors import TailtuneError, UsageError
-from search_spaces.declared import DeclaredSpace
+from analysis.errors import TailtuneError
 from search_spaces.recipe_book import load_recipe
 from search_spaces.space import SearchSpace, load_space
 from search_spaces.techniques import check_teachers
@@ -56,7 +55,7 @@ def prepare(request: Request, watcher: Watcher) -> Prepared:
     space = load_space(request.space)
     starts = [starting_point(name, request.home, base) for name in request.start_from]
     if request.pretrained is False:
-        space = _at_random(space)
+        space = space.at_random()
         starts = [(name, _without_weights(config)) for name, config in starts]
     if request.widen:
         for _, config in starts:
@@ -198,15 +197,6 @@ def starting_point(name: str, home: Path, base: TrialConfig) -> tuple[str, Trial
     else:
         config = load_recipe(name)
     return name, config.model_copy(update={"epochs": base.epochs, "data": base.data})
-
-
-def _at_random(space: SearchSpace) -> SearchSpace:
-    if not isinstance(space, DeclaredSpace):
-        raise UsageError(
-            f"only a space in YAML can be told --no-pretrained, and {space.name} is a Python function",
-            "have it suggest `pretrained=False`",
-        )
-    return space.at_random()
 
 
 def _without_weights(config: TrialConfig) -> TrialConfig:

@@ -94,7 +94,7 @@ def test_c7_warm_up_goes_before_any_schedule(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["mixup", "cutmix", "mixup_or_cutmix"])
 def test_c5_mixing_is_drawn_for_a_batch_or_for_each_image(name: str) -> None:
-    assert set(MIXING[name].dimensions()["per_sample"].values) == {False, True}  # type: ignore[union-attr]
+    assert set(MIXING[name].dimensions()["per_sample"].values) == {False, True}
 
 
 @pytest.mark.parametrize("name", [name for name in AUGMENT.names() if name != "flip"])

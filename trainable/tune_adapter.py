@@ -152,9 +152,8 @@ class ImageTrainable(tune.Trainable):  # type: ignore[misc]
     def _end(self) -> None:
         self._reports = iter(())
         gc.collect()
-        if (
-            not self._frozen
-        ):  # what a first trial leaves behind is torch and its kin: a quarter of a second to walk
+        if not self._frozen:
+            # What a first trial leaves behind is torch and its kin: a quarter of a second to walk.
             gc.freeze()
             self._frozen = True
         return_freed_memory()

@@ -28,6 +28,9 @@ ImageSize = Annotated[
 GroupBy = Annotated[
     str | None, typer.Option("--group-by", metavar="REGEX", help="Keeps near-copies on one side of the split.")
 ]
+NoPretrained = Annotated[
+    bool, typer.Option("--no-pretrained", help="Start from random weights where trained ones are asked for.")
+]
 Folds = Annotated[
     str | None,
     typer.Option("--folds", metavar="K|auto", help="Cross-validate each trial in K folds; auto: 2 or 3."),

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from tailtune.commands.answer import answer
-from tailtune.commands.options import DEFAULT_HOME, Data, Debug, Home, ImageSize, Json, image_size
+from tailtune.commands.options import DEFAULT_HOME, Data, Debug, Home, ImageSize, Json, NoPretrained, image_size
 
 
 def enrol(app: typer.Typer) -> None:
@@ -33,10 +33,7 @@ def lr_find(
     ] = None,
     space: Annotated[str, typer.Option("--space", help="The named space that it narrows.")] = "default",
     size: ImageSize = None,
-    no_pretrained: Annotated[
-        bool,
-        typer.Option("--no-pretrained", help="Start from random weights where trained ones are asked for."),
-    ] = False,
+    no_pretrained: NoPretrained = False,
     home: Home = DEFAULT_HOME,
     json: Json = False,
     debug: Debug = False,

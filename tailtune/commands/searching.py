@@ -20,6 +20,7 @@ from tailtune.commands.options import (
     LongTail,
     LongTailSeed,
     MaxBroken,
+    NoPretrained,
     RareBelow,
     RareClasses,
     StudyName,
@@ -84,10 +85,7 @@ def search(
     widen: Annotated[
         bool, typer.Option("--widen", help="Widen the space to hold the starting points.")
     ] = False,
-    no_pretrained: Annotated[
-        bool,
-        typer.Option("--no-pretrained", help="Start from random weights where trained ones are asked for."),
-    ] = False,
+    no_pretrained: NoPretrained = False,
     storage: Annotated[
         str | None,
         typer.Option("--storage", metavar="URL", help="Optuna storage; SQLite in the study's folder."),

@@ -21,6 +21,7 @@ from tailtune.commands.options import (
     LongTail,
     LongTailSeed,
     MaxBroken,
+    NoPretrained,
     RareBelow,
     RareClasses,
     StudyName,
@@ -51,10 +52,7 @@ def train(
         int | None, typer.Option("--epochs", metavar="E", help="Instead of the configuration's.")
     ] = None,
     size: ImageSize = None,
-    no_pretrained: Annotated[
-        bool,
-        typer.Option("--no-pretrained", help="Start from random weights where trained ones are asked for."),
-    ] = False,
+    no_pretrained: NoPretrained = False,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key: optimizer.lr=0.1")
     ] = None,

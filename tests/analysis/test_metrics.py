@@ -105,7 +105,7 @@ matrices = hnp.arrays(np.int64, st.integers(1, 6).map(lambda c: (c, c)), element
 
 @given(matrices.filter(lambda m: m.sum() > 0), st.randoms(use_true_random=False))
 @settings(max_examples=100, deadline=None)
-def test_the_order_of_classes_does_not_matter(matrix: np.ndarray, random) -> None:  # type: ignore[no-untyped-def]
+def test_the_order_of_classes_does_not_matter(matrix: np.ndarray, random) -> None:
     order = list(range(len(matrix)))
     random.shuffle(order)
     train = np.arange(len(matrix)) // 2 * 30

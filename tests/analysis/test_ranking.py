@@ -41,9 +41,9 @@ def put(home: Path, number: int, state: TrialState, logits: np.ndarray | None = 
     for key, value in more.items():
         owner = "summary" if key == "diverged" else "info"
         if owner == "summary":
-            summary = replace(summary, **{key: value})  # type: ignore[arg-type]
+            summary = replace(summary, **{key: value})
         else:
-            info = replace(info, **{key: value})  # type: ignore[arg-type]
+            info = replace(info, **{key: value})
     folder.write_trial(info)
     folder.write_summary(summary)
     if logits is not None:
@@ -100,7 +100,7 @@ def test_the_score_is_scikit_learns_macro_f1_of_the_stored_logits(ranking: Ranki
             micro = f1_score(stored["targets"], stored["logits"].argmax(1), average="micro")
         assert found[number]["macro_f1"] == pytest.approx(expected)
         assert found[number]["macro_f1"] != pytest.approx(micro)
-        low, high = found[number]["interval"]  # type: ignore[misc]
+        low, high = found[number]["interval"]
         assert low < expected < high
 
 

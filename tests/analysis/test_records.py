@@ -89,7 +89,7 @@ def test_numbers_that_are_not_finite_are_refused(folder: RecordFolder) -> None:
 
 
 def test_numbers_of_numpy_are_taken(folder: RecordFolder) -> None:
-    folder.write_summary(Summary(epoch=np.int64(3), macro_f1=np.float32(0.5)))  # type: ignore[arg-type]
+    folder.write_summary(Summary(epoch=np.int64(3), macro_f1=np.float32(0.5)))
     assert folder.summary == Summary(epoch=3, macro_f1=0.5)
 
 
@@ -223,7 +223,7 @@ def test_read_study_sorts_by_number_and_skips_strangers(tmp_path: Path) -> None:
 
 def test_records_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Cost().flops = 1  # type: ignore[misc]
+        Cost().flops = 1
 
 
 def test_what_a_writer_leaves_half_written_is_never_seen(tmp_path: Path) -> None:

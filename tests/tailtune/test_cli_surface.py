@@ -18,7 +18,7 @@ EVERYWHERE = {"--json", "--home", "--debug"}
 
 def surface() -> dict[str, list[str]]:
     """Return the arguments and options of each command."""
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    commands = typer.main.get_command(app).commands
     return {
         name: [
             *(p.name.upper() for p in command.params if not p.opts[0].startswith("-")),

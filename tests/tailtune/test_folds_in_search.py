@@ -15,7 +15,7 @@ from tests.trainable.data.images import class_folders
 
 
 def request(home: Path, **changes: object) -> Request:
-    return Request(data="digits-lt", space="tiny", epochs=4, home=home, **changes)  # type: ignore[arg-type]
+    return Request(data="digits-lt", space="tiny", epochs=4, home=home, **changes)
 
 
 def test_auto_becomes_a_number_and_the_resource_counts_all_folds(tmp_path: Path) -> None:

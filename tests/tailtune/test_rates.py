@@ -30,7 +30,7 @@ def test_lr_find_writes_its_curve_and_a_space_about_the_suggestion(
     assert json.loads((out / "lr_find.json").read_text())["curve"] == found["curve"]
     assert "steepest slope" in (out / "lr_find.html").read_text(encoding="utf-8")
     narrowed = load_space(str(space))
-    lr = narrowed.families["optimizer"]["sgd"]["lr"]  # type: ignore[attr-defined]
+    lr = narrowed.families["optimizer"]["sgd"]["lr"]
     assert isinstance(lr, Range)
     assert lr.low < found["steepest"] < lr.high
 

@@ -141,14 +141,14 @@ def test_resuming_a_finished_search_needs_no_data_and_says_so(tmp_path: Path) ->
     run = {"concurrent": None, "time_budget": None, "address": None}
     for trials in (None, 2):
         watcher = Watcher()
-        relaunch(study, trials=trials, watcher=watcher, **run)  # type: ignore[arg-type]
+        relaunch(study, trials=trials, watcher=watcher, **run)
         assert watcher.outcome == Outcome("finished", 2, 2)
         assert watcher.ended == 2
     with pytest.raises(TailtuneError, match="gone"):
-        relaunch(study, trials=4, watcher=Watcher(), **run)  # type: ignore[arg-type]
+        relaunch(study, trials=4, watcher=Watcher(), **run)
     assert Study.open(tmp_path, "toy").spec.budget.trials == 2  # what cannot go on was not extended
     with pytest.raises(UsageError, match="only grows"):
-        relaunch(study, trials=1, watcher=Watcher(), **run)  # type: ignore[arg-type]
+        relaunch(study, trials=1, watcher=Watcher(), **run)
 
 
 def test_ctrl_c_before_the_search_runs_says_how_to_go_on(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_a_study_name_stays_in_its_home(name: str) -> None:
 def test_more_starting_points_than_trials_are_refused(tmp_path: Path) -> None:
     points = [(str(lr), {"optimizer.lr": lr}) for lr in (0.1, 0.2, 0.3)]
     with pytest.raises(UsageError, match="3 of them and 2 trials"):
-        Study.create(tmp_path, spec(2), start_from=points)  # type: ignore[arg-type]
+        Study.create(tmp_path, spec(2), start_from=points)
 
 
 def test_a_home_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

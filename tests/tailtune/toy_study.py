@@ -42,4 +42,4 @@ def spec(
 
 
 def make(home: Path, *arguments: object, **changed: object) -> Study:
-    return Study.create(home, spec(*arguments, **changed))  # type: ignore[arg-type]
+    return Study.create(home, spec(*arguments, **changed))

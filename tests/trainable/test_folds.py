@@ -73,7 +73,7 @@ def test_groups_stay_whole_and_uneven_ones_stay_in_training() -> None:
     made, split = data([10, 6, 4], groups)
     folds = make_folds(made, split, 2, 3)
     for fold in folds:
-        assert not set(made.groups[fold.train]) & set(made.groups[fold.val])  # type: ignore[index]
+        assert not set(made.groups[fold.train]) & set(made.groups[fold.val])
         assert made.class_counts(fold.train).min() > 0
         assert made.class_counts(fold.val)[1] == 0
         assert fold.notes[0].endswith("never validated: b")

@@ -75,11 +75,11 @@ def open_image(source: Path | str | BinaryIO, image_size: tuple[int, int] | None
         if image_size is not None and _shrinks(image.size, image_size):
             side = 2 * max(image_size)
             image.draft(None, (side, side))  # for JPEG; others pass over it
-        plain = image.format == "JPEG" and not {"exif", "xmp"} & {*image.info}
-        upright = image if plain else ImageOps.exif_transpose(image)
+        if image.format != "JPEG" or {"exif", "xmp"} & {*image.info}:
+            ImageOps.exif_transpose(image, in_place=True)  # a copy of a huge image would cost as much again
         if image.format == "PPM" and image.mode == "I":
-            return _from_sixteen_bits(upright)
-        return _as_shown(upright, image_size)
+            return _from_sixteen_bits(image)
+        return _as_shown(image, image_size)
 
 
 def _plain_jpeg(path: Path | str, image_size: tuple[int, int] | None) -> NDArray[np.uint8] | None:

@@ -16,8 +16,8 @@ from analysis.errors import TailtuneError, unknown_name
 from trainable.data.folder import stamp
 from trainable.data.listing import SPLIT_CODES, UNASSIGNED, Listing, encode_labels, lost_classes
 
-_LINE = "\0line"
-"""Key of a row's line in its file, counted from 1; no column's name can hold a NUL."""
+Table = list[tuple[int, dict[str, str]]]
+"""Rows as text by column name in lower case, each with its line in the file (from 1, the header's)."""
 Row = tuple[str, str, int, str]
 """Path, label, split code, group."""
 
@@ -74,8 +74,8 @@ def list_manifest(path: Path, source: str, *, allow_outside: bool = False) -> Li
     )
 
 
-def _table(path: Path, source: str) -> tuple[list[dict[str, str]], tuple[str, ...]]:
-    """Return the rows as text by column name in lower case, and what had to be guessed."""
+def _table(path: Path, source: str) -> tuple[Table, tuple[str, ...]]:
+    """Return the rows, and what had to be guessed."""
     if path.suffix.lower() == ".parquet":
         return _parquet(path, source), ()
     try:
@@ -113,7 +113,7 @@ def _table(path: Path, source: str) -> tuple[list[dict[str, str]], tuple[str, ..
                 "use one separator throughout, and quote cells that hold it",
             )
     return [
-        {**dict(zip(columns, (cell.strip() for cell in line), strict=True)), _LINE: str(number)}
+        (number, dict(zip(columns, (cell.strip() for cell in line), strict=True)))
         for number, line in numbered[1:]
     ], notes
 
@@ -142,7 +142,7 @@ def _text(raw: bytes) -> tuple[str, tuple[str, ...]]:
     return "".join(lines), (note,)
 
 
-def _parquet(path: Path, source: str) -> list[dict[str, str]]:
+def _parquet(path: Path, source: str) -> Table:
     try:
         from pyarrow import ArrowException, parquet
     except ImportError:
@@ -154,19 +154,20 @@ def _parquet(path: Path, source: str) -> list[dict[str, str]]:
     except (OSError, ArrowException) as error:
         raise TailtuneError(f"{source}: must be a Parquet table, but {str(error).splitlines()[0]}") from None
     return [
-        {str(key).lower(): "" if value is None else str(value) for key, value in row.items()}
-        for row in table.to_pylist()
+        (number, {str(key).lower(): "" if value is None else str(value) for key, value in row.items()})
+        for number, row in enumerate(table.to_pylist(), start=2)
     ]
 
 
-def _rows(table: list[dict[str, str]], source: str) -> list[Row]:
-    found = ", ".join(column for column in table[0] if column != _LINE) if table else ""
-    missing = [column for column in ("path", "label") if table and column not in table[0]]
+def _rows(table: Table, source: str) -> list[Row]:
+    columns = [*table[0][1]] if table else []
+    missing = [column for column in ("path", "label") if table and column not in columns]
     if missing:
+        found = ", ".join(columns)
         raise TailtuneError(
             f"{source}: needs the columns path and label, {missing[0]} is missing (found: {found})"[:300]
         )
-    return [_row(row, int(row.pop(_LINE, number)), source) for number, row in enumerate(table, start=2)]
+    return [_row(row, number, source) for number, row in table]
 
 
 def _row(row: dict[str, str], number: int, source: str) -> Row:

@@ -134,9 +134,8 @@ def _checked_shape(member: IO[bytes], source: str) -> tuple[int, ...]:
     version = np.lib.format.read_magic(member)
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, by_columns, dtype = header(member)
-    if dtype != np.uint8 or len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)):
-        raise TailtuneError(f"{source}: images must be {LAYOUT}, got shape {shape} of {dtype}")
-    if 0 in shape[1:]:
+    pixels = len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3))
+    if dtype != np.uint8 or not pixels or 0 in shape[1:]:
         raise TailtuneError(f"{source}: images must be {LAYOUT}, got shape {shape} of {dtype}")
     if by_columns:
         raise TailtuneError(

@@ -19,7 +19,7 @@ def make_draw(
         batch_size=batch,
         height=height,
         width=width,
-        flips=flips,  # type: ignore[arg-type]
+        flips=flips,
         generator=torch.Generator().manual_seed(seed),
         device=torch.device("cpu"),
         rarity=torch.full((batch,), rarity),

@@ -99,7 +99,7 @@ def test_applied_runs_each_operation_on_its_own_images_alone():
 @pytest.mark.parametrize("policy", ["cifar10", "imagenet", "svhn"])
 def test_auto_augment_has_the_papers_pairs(policy: str):
     theirs = Torchvision(AutoAugmentPolicy(policy))
-    pairs = _pairs(policy)  # type: ignore[arg-type]
+    pairs = _pairs(policy)
     assert len(pairs) == 25
     magnitudes = theirs._augmentation_space(10, (32, 32))
     for mine, other in zip(pairs, theirs.policies, strict=True):

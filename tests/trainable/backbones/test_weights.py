@@ -258,3 +258,18 @@ def test_a_transformer_sees_small_images_in_many_patches_with_its_trained_weight
     own = model.state_dict()
     theirs = {key: of for key, of in source.state_dict().items() if "relative_position_bias_table" not in key}
     assert {key for key, of in theirs.items() if not torch.equal(of, own[key])} <= fitted
+
+
+def test_the_hubs_cache_needs_no_hub(
+    trained: tuple[nn.Module, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, path = trained
+    repository = tmp_path / "models--timm--resnet10t.c3_in1k"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("abc")
+    (repository / "snapshots" / "abc").mkdir(parents=True)
+    path.rename(repository / "snapshots" / "abc" / "model.safetensors")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    model = build_backbone(Backbone(name="resnet10t", pretrained=True), 5, SIZE, 3)
+    assert differing(model, source) == set()

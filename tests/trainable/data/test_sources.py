@@ -1,10 +1,13 @@
+import hashlib
 import os
+import pickle
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from torchvision import datasets
 
 from analysis.errors import TailtuneError, UsageError
 from tests.trainable.data.images import class_folders, grey, save
@@ -425,3 +428,33 @@ def test_paths_that_stay_inside_after_all_are_taken(tmp_path):
     assert listing.names == ("0.png", "1.png")
     with pytest.raises(TailtuneError, match=r"row 4 has '' and 'b'"):
         manifest(tmp_path, "path,label\n\n0.png,a\n,b\n")
+
+
+def cifar_files(downloads, monkeypatch):
+    """Write CIFAR-10 as its authors pack it, 20 images a batch; torchvision is told their checksums."""
+    root = downloads / datasets.CIFAR10.base_folder
+    root.mkdir(parents=True)
+    rng, images = np.random.default_rng(0), []
+
+    def packed(name, content):
+        (root / name).write_bytes(pickle.dumps(content))
+        return hashlib.md5((root / name).read_bytes()).hexdigest()
+
+    def batch(name):
+        images.append(rng.integers(0, 256, (20, 3 * 32 * 32), dtype=np.uint8))
+        return [name, packed(name, {"data": images[-1], "labels": [i % 10 for i in range(20)]})]
+
+    monkeypatch.setattr(datasets.CIFAR10, "train_list", [batch(f"data_batch_{i}") for i in range(1, 6)])
+    monkeypatch.setattr(datasets.CIFAR10, "test_list", [batch("test_batch")])
+    names = {"label_names": [f"class {i}" for i in range(10)]}
+    meta = {"filename": "batches.meta", "key": "label_names", "md5": packed("batches.meta", names)}
+    monkeypatch.setattr(datasets.CIFAR10, "meta", meta)
+    return np.concatenate(images).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+
+
+def test_cifar10_is_read_from_its_authors_files(tmp_path, monkeypatch):
+    images = cifar_files(tmp_path / "downloads", monkeypatch)
+    listing = find_listing("cifar10", cache_dir=tmp_path)
+    assert (listing.class_names[3], listing.labels[3]) == ("class 3", 3)
+    assert listing.given_split.tolist() == [1] * 100 + [3] * 20
+    np.testing.assert_array_equal(listing.read(tmp_path / "unused"), images)

@@ -68,8 +68,8 @@ def test_tau_norm_at_one_gives_weights_of_equal_length() -> None:
 @every_fitted
 def test_strength_zero_changes_nothing_and_is_the_first_tried(name: str) -> None:
     np.testing.assert_array_equal(corrected(name, 0.0), Z)
-    assert POSTHOC[name].strengths[0] == 0.0  # type: ignore[attr-defined]
-    assert list(POSTHOC[name].strengths) == sorted(POSTHOC[name].strengths)  # type: ignore[attr-defined]
+    assert POSTHOC[name].strengths[0] == 0.0
+    assert list(POSTHOC[name].strengths) == sorted(POSTHOC[name].strengths)
 
 
 @pytest.mark.parametrize("name", POSTHOC.names())
@@ -129,7 +129,7 @@ def test_a_fit_judges_out_of_fold_and_exports_the_strength_of_all(
     assert stored is not None
     assert summary is not None
     tau = summary.auto["posthoc_tau"]
-    assert tau in POSTHOC[name].strengths  # type: ignore[attr-defined]
+    assert tau in POSTHOC[name].strengths
     said = answers(config, tmp_path / "fitted", digits, split)
     given = small(posthoc={"name": name, "tau": tau}, **fixed_rest)
     train(given, digits, split, tmp_path / "given")
@@ -168,7 +168,7 @@ def test_a_resumed_trial_with_a_fit_equals_an_uninterrupted_one(
     one, two = (load_file(tmp_path / name / "best.safetensors") for name in ("whole", "broken"))
     assert all(torch.equal(one[key], two[key]) for key in one)
     summaries = [RecordFolder(tmp_path / name).summary for name in ("whole", "broken")]
-    assert summaries[0].auto == summaries[1].auto  # type: ignore[union-attr]
+    assert summaries[0].auto == summaries[1].auto
 
 
 def test_the_prior_is_the_sampler_s(digits: ImageDataset, split: Split, tmp_path: Path) -> None:

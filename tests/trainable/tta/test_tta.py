@@ -32,7 +32,7 @@ class Images:
 @pytest.mark.parametrize(("flips", "number"), [("none", 0), ("h", 1), ("v", 1), ("hv", 3), ("dihedral", 7)])
 def test_mirrorings_are_those_of_the_data_and_all_different(flips: str, number: int) -> None:
     image = torch.arange(18.0).view(1, 2, 3, 3)
-    shown = [image, *(view(image) for view in mirrored(flips))]  # type: ignore[arg-type]
+    shown = [image, *(view(image) for view in mirrored(flips))]
     assert len({tuple(view.flatten().tolist()) for view in shown}) == number + 1
 
 
