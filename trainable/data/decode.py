@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -22,7 +22,7 @@ _SMALL = 65536
 """Bytes: a smaller JPEG is read at once and goes straight to the decoder."""
 _TURNED = (b"Exif\0", b"ns.adobe.com/xap")
 """Marks of what may say that an image is to be turned."""
-_LARGE = 2**24
+LARGE = 2**24
 """Pixels: larger images are shown a strip at a time, for each step over a whole one takes 4 bytes a pixel."""
 _PLAIN = {"Gray": "GRAY", "YCbCr": "RGB"}
 """Colour spaces of JPEGs that need no thought, and what they become."""
@@ -58,13 +58,18 @@ def strict_pillow() -> Iterator[None]:
         yield
 
 
-def open_image(source: Path | str | BinaryIO, image_size: tuple[int, int] | None = None) -> Image.Image:
+def open_image(
+    source: Path | str | BinaryIO,
+    image_size: tuple[int, int] | None = None,
+    before_large: Callable[[], object] | None = None,
+) -> Image.Image:
     """Return the loaded image in mode L or RGB, as a viewer shows it.
 
     Args:
         source: Path or opened file.
         image_size: Height and width that are wanted; a JPEG is then decoded at a half, a quarter or an eighth
             of its size where that is still twice as large.
+        before_large: Called before the pixels of an image of more than `LARGE` are read.
     """
     decoded = None if not isinstance(source, str | Path) else _plain_jpeg(source, image_size)
     if decoded is not None:
@@ -75,6 +80,8 @@ def open_image(source: Path | str | BinaryIO, image_size: tuple[int, int] | None
         if image_size is not None and _shrinks(image.size, image_size):
             side = 2 * max(image_size)
             image.draft(None, (side, side))  # for JPEG; others pass over it
+        if before_large is not None and image.width * image.height > LARGE:
+            before_large()
         if image.format != "JPEG" or {"exif", "xmp"} & {*image.info}:
             ImageOps.exif_transpose(image, in_place=True)  # a copy of a huge image would cost as much again
         if image.format == "PPM" and image.mode == "I":
@@ -112,9 +119,9 @@ def _as_shown(image: Image.Image, image_size: tuple[int, int] | None) -> Image.I
     """Return `image` in mode L or RGB; a huge one by strips, at a fraction that is eight times `image_size`."""
     factor = 1 if image_size is None else min(image.size) // (8 * max(image_size))
     as_it_is = image.mode in ("L", "RGB", "F") and "transparency" not in image.info
-    if factor < 2 or as_it_is or image.mode.startswith("I") or image.width * image.height <= _LARGE:
+    if factor < 2 or as_it_is or image.mode.startswith("I") or image.width * image.height <= LARGE:
         return _converted(image)
-    height, rows = -(-image.height // factor), max(1, _LARGE // 16 // image.width // factor) * factor
+    height, rows = -(-image.height // factor), max(1, LARGE // 16 // image.width // factor) * factor
     shown: Image.Image | None = None
     for top in range(0, image.height, rows):
         strip = image.crop((0, top, image.width, min(image.height, top + rows)))

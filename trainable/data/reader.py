@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import statistics
@@ -15,9 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from joblib import cpu_count
 from joblib.externals.loky import get_reusable_executor
+from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from analysis.errors import TailtuneError
+from trainable.data.cache import locked
 from trainable.data.decode import fit, open_image, strict_pillow, without_colour
 
 if TYPE_CHECKING:
@@ -109,19 +112,31 @@ def decode_chunk(array: Path, start: int, root: Path, names: Sequence[str], geom
     """Decode the files `names` below `root` into the rows of the `.npy` file `array` from `start` on."""
     images = np.asarray(np.lib.format.open_memmap(array, mode="r+"))  # a row of a plain array costs less
     broken: list[tuple[int, str]] = []
-    with strict_pillow():
+    with strict_pillow(), contextlib.ExitStack() as held:
+
+        def alone() -> None:  # huge images in many processes at once would take gigabytes
+            held.enter_context(locked(array.with_name("large.lock")))
+
         for row, name in enumerate(names, start=start):
             try:
-                image = open_image(os.path.join(root, name), geometry.image_size)
-                if geometry.channels == 1:
-                    grey = without_colour(image)
-                    if grey is None:
-                        return Chunk(start, len(names), (), coloured=True)
-                    image = grey
-                images[row] = fit(image, geometry.image_size, geometry.resize, geometry.channels)
+                images[row] = _decoded(os.path.join(root, name), geometry, alone)
+            except ColourFoundError:
+                return Chunk(start, len(names), (), coloured=True)
             except Exception as error:  # Pillow raises anything on damaged files; each is named, none stops us
                 broken.append((row, _reason(error, os.path.join(root, name))))
+            finally:
+                held.close()
     return Chunk(start, len(names), tuple(broken))
+
+
+def _decoded(path: str, geometry: Geometry, before_large: Callable[[], None]) -> NDArray[np.uint8]:
+    image = open_image(path, geometry.image_size, before_large)
+    if geometry.channels == 1:
+        grey = without_colour(image)
+        if grey is None:
+            raise ColourFoundError
+        image = grey
+    return fit(image, geometry.image_size, geometry.resize, geometry.channels)
 
 
 def _reason(error: Exception, path: str) -> str:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -284,15 +285,29 @@ def test_a_file_that_could_not_be_read_is_tried_again(data, tmp_path):
 
 
 def test_a_read_error_that_passes_is_not_kept(data, tmp_path, monkeypatch):
-    def failing(source, image_size=None):
+    def failing(source, *rest):
         if str(source).endswith("a/000.png"):
             raise OSError(errno.EIO, "told by the disk")
-        return open_image(source, image_size)
+        return open_image(source, *rest)
 
     monkeypatch.setattr(reader, "open_image", failing)
     assert loaded(data, tmp_path).skipped == (("a/000.png", "cannot be read: Input/output error"),)
     monkeypatch.undo()
     assert loaded(data, tmp_path).skipped == ()
+
+
+def test_huge_images_are_decoded_one_at_a_time(tmp_path):
+    save(Image.new("RGBA", (4200, 4200), "red"), tmp_path / "a.png")
+    cache.allocate(tmp_path / "images.npy", (1, 16, 16, 3))
+    geometry = reader.Geometry((16, 16), "stretch", 3)
+    task = (tmp_path / "images.npy", 0, tmp_path, ["a.png"], geometry)
+    with ThreadPoolExecutor(1) as pool:
+        with cache.locked(tmp_path / "large.lock"):
+            waiting = pool.submit(reader.decode_chunk, *task)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=3)
+        assert waiting.result(timeout=60).broken == ()
+    assert np.load(tmp_path / "images.npy")[0, 0, 0].tolist() == [255, 0, 0]
 
 
 @pytest.mark.parametrize("left", [b"", b"garbage", None])
