@@ -12,6 +12,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -19,8 +20,11 @@ import torch
 from benchmarks.epoch_efficiency import NETWORKS, SIZES, epoch_of, random_images, trial_config
 from benchmarks.table import Row, run, shown
 from trainable import state
+from trainable.config import TrialConfig
+from trainable.data.dataset import ImageDataset, Split
 from trainable.precision import Precision
 from trainable.precision_choice import resolve_precision
+from trainable.state import TrialState
 
 EPOCHS, EPOCH_IMAGES, TIMED_IMAGES = 5, 2048, 256
 
@@ -34,14 +38,12 @@ def rows(rounds: int) -> Iterator[Row]:
         for size in SIZES:
             dataset, split = random_images(TIMED_IMAGES, size)
             config = trial_config(network, rounds + 2)
-            start = time.perf_counter()
-            chosen = resolve_precision(config, dataset, device, None)
-            timing = time.perf_counter() - start
+            chosen, timing = chosen_by(config, dataset, split, device)
             epochs = {}
             for precision in fixed:
                 # No configuration can ask for the contiguous layout, which `auto` is measured against here.
                 with patch.object(state, "resolve_precision", lambda *_, precision=precision: precision):
-                    epochs[precision] = epoch_of(state.TrialState(config, dataset, split, device))
+                    epochs[precision] = epoch_of(TrialState(config, dataset, split, device))
                 epochs[precision](0)
             rates = [{p: epochs[p](number + 1) for p in fixed} for number in range(rounds)]
             best = max(fixed, key=lambda p: statistics.median(rate[p] for rate in rates))
@@ -52,6 +54,23 @@ def rows(rounds: int) -> Iterator[Row]:
                 f"timing {timing:.2f} s"
             )
             yield Row("P3", what, "at most 1.05", shown(losses, 3), statistics.median(losses) <= 1.05)
+
+
+def chosen_by(
+    config: TrialConfig, dataset: ImageDataset, split: Split, device: torch.device
+) -> tuple[Precision, float]:
+    """Return what `auto` chooses for a trial, the first of its kind, and the seconds that the choice takes."""
+    seconds = 0.0
+
+    def clocked(*arguments: Any) -> Precision:
+        nonlocal seconds
+        start = time.perf_counter()
+        chosen = resolve_precision(*arguments)
+        seconds = time.perf_counter() - start
+        return chosen
+
+    with patch.object(state, "resolve_precision", clocked):
+        return TrialState(config, dataset, split, device).precision, seconds
 
 
 def named(precision: Precision) -> str:

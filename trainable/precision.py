@@ -41,12 +41,14 @@ class Precision:
         return torch.amp.GradScaler(device.type, enabled=self.name == "fp16")
 
 
-def guard_single_pixel_maps(model: nn.Module, image_size: tuple[int, int], channels: int) -> list[str]:
-    """Have convolutions over maps of one pixel compute in fp32 whatever the format; return their names.
+def keep_in_fp32(model: nn.Module, image_size: tuple[int, int], channels: int) -> list[str]:
+    """Have the convolutions that bf16 spoils on a CPU compute in fp32 whatever the format; return their names.
 
-    On a CPU, torch 2.14's bf16 gradient of such a convolution's weights (kernel above 1) reads memory that
-    nobody has written: it is NaN or huge now and then, and never the same twice
-    (`benchmarks/bf16_single_pixel.py` shows it).
+    - Depthwise ones: torch 2.14 takes up to three times as long for their gradients in bf16, so that networks
+      of depthwise and pointwise convolutions were slower in bf16 than in fp32 (`benchmarks/depthwise_fp32.py`).
+    - Those over maps of one pixel (kernel above 1): torch 2.14's bf16 gradient of their weights reads memory
+      that nobody has written: it is NaN or huge now and then, and never the same twice
+      (`benchmarks/bf16_single_pixel.py` shows it).
 
     Args:
         model: On a CPU, in either mode.
@@ -57,11 +59,10 @@ def guard_single_pixel_maps(model: nn.Module, image_size: tuple[int, int], chann
 
     def note(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            if (
-                isinstance(module, nn.Conv2d)
-                and inputs[0].shape[2:].numel() == 1
-                and max(module.kernel_size) > 1
-            ):
+            if not isinstance(module, nn.Conv2d) or max(module.kernel_size) == 1:
+                return
+            depthwise = module.groups == module.in_channels > 1
+            if depthwise or inputs[0].shape[2:].numel() == 1:
                 found[name] = module
 
         return look
@@ -69,7 +70,7 @@ def guard_single_pixel_maps(model: nn.Module, image_size: tuple[int, int], chann
     hooks = [
         module.register_forward_pre_hook(note(name))
         for name, module in model.named_modules()
-        if isinstance(module, nn.Conv2d)
+        if isinstance(module, nn.Conv2d) and not isinstance(module.forward, partial)
     ]
     was_training = model.training
     model.eval()

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import time
+from copy import deepcopy
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -14,27 +15,34 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from trainable.backbones import build_backbone, input_statistics
 from trainable.config import TrialConfig
-from trainable.data.dataset import ImageDataset
-from trainable.precision import Precision, PrecisionName, guard_single_pixel_maps
+from trainable.precision import Precision, PrecisionName, keep_in_fp32
 from trainable.seeding import seeded
 
 ROUNDS, TIMED_IMAGES = 3, 32
 WORTH = 0.95
 """bf16 is chosen below this share of fp32's time: a tie goes to the exact format."""
-CLEAR = 1.4
-"""A format that takes so many times as long as the other is not timed again."""
+CLEAR = 0.83
+"""bf16 below this share is not timed a third time, nor is one that is not worth it after two rounds."""
+OBVIOUS = 1.6
+"""bf16 that takes so many times as long in the first round, where fp32 bears what is done once, is out."""
 
 
 def resolve_precision(
-    config: TrialConfig, dataset: ImageDataset, device: torch.device, cache_dir: Path | None
+    config: TrialConfig,
+    model: nn.Module,
+    image_size: tuple[int, int],
+    channels: int,
+    device: torch.device,
+    cache_dir: Path | None,
 ) -> Precision:
     """Return the number format of a trial.
 
     Args:
         config: Its `training.precision` is followed, or chosen for where it is `auto`.
-        dataset: Its shape and classes decide what is timed.
+        model: The trial's own, still on the CPU; a copy of it is timed where that has to be.
+        image_size: Height and width that it will see.
+        channels: Of its input.
         device: Where the trial trains.
         cache_dir: Where timings are kept for trials of the same network, shape and machine; None: in memory.
     """
@@ -45,17 +53,14 @@ def resolve_precision(
         return Precision("bf16" if torch.cuda.is_bf16_supported() else "fp16", channels_last=True)
     if config.frozen.active or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return Precision("fp32", channels_last=True)
-    size = config.data.image_size or dataset.image_size
-    channels = dataset.channels if input_statistics(config.backbone) is None else 3
     backbone = config.backbone.model_copy(update={"drop_rate": 0.0, "drop_path_rate": 0.0})
     threads = torch.get_num_threads()
-    parts = (backbone.model_dump_json(), size, channels, threads, torch.__version__, _processor())
+    parts = (backbone.model_dump_json(), image_size, channels, threads, torch.__version__, _processor())
     key = sha256(repr(parts).encode()).hexdigest()[:16]
     known = _read(cache_dir)
     if key not in known:
         with seeded(device, "timing"):
-            model = build_backbone(backbone, dataset.num_classes, size, channels, load_trained=False)
-        known[key] = faster_precision(model, size, channels)
+            known[key] = faster_precision(deepcopy(model), image_size, channels)
         _write(cache_dir, known)
     return Precision(known[key], channels_last=True)
 
@@ -68,7 +73,7 @@ def faster_precision(model: nn.Module, image_size: tuple[int, int], channels: in
         image_size: Height and width in pixels.
         channels: Of its input.
     """
-    guard_single_pixel_maps(model, image_size, channels)
+    keep_in_fp32(model, image_size, channels)
     model = model.to(memory_format=torch.channels_last).train()
     images = torch.rand(TIMED_IMAGES, channels, *image_size).contiguous(memory_format=torch.channels_last)
     best = {"fp32": float("inf"), "bf16": float("inf")}
@@ -81,8 +86,8 @@ def faster_precision(model: nn.Module, image_size: tuple[int, int], channels: in
                 logits = model(images)
             logits.float().square().mean().backward()
             best[name] = min(best[name], time.process_time() - start)
-        # fp32 goes first and bears what is done once, so that the first round can speak for it alone.
-        if best["bf16"] > CLEAR * best["fp32"] or (number > 0 and best["fp32"] > CLEAR * best["bf16"]):
+        share = best["bf16"] / best["fp32"]
+        if share > OBVIOUS or (number > 0 and not CLEAR < share < WORTH):
             break
     return "bf16" if best["bf16"] < WORTH * best["fp32"] else "fp32"
 

@@ -27,7 +27,7 @@ from trainable.losses.cross_entropy import CrossEntropyLoss
 from trainable.meter import LossMeter
 from trainable.optimizers import parameter_groups, set_lr
 from trainable.posthoc import FittedCorrection
-from trainable.precision import Precision, guard_single_pixel_maps
+from trainable.precision import Precision, keep_in_fp32
 from trainable.precision_choice import resolve_precision
 from trainable.samplers import SAMPLERS
 from trainable.seeding import derived_seed, seeded
@@ -65,23 +65,34 @@ class TrialState:
         self.in_second_stage, self._peak = False, config.optimizer.lr
         if config.training.threads is not None:
             torch.set_num_threads(config.training.threads)
-        if saved is None:
-            self.precision = resolve_precision(config, dataset, device, cache_dir)
-        else:
-            self.precision = Precision(**saved["state"]["precision"])
         labels = dataset.labels[split.train]
         self.class_counts = np.bincount(labels, minlength=dataset.num_classes)
         self.class_prior = self.class_counts / self.class_counts.sum()
         self.sampler = config.sampler.build(
             labels, dataset.num_classes, self.first_epochs, derived_seed(config.seed, "sampler")
         )
+        statistics = input_statistics(config.backbone)
+        size = config.data.image_size or dataset.image_size
+        channels = dataset.channels if statistics is None else len(statistics[0])
+        with seeded(device, config.seed, "initialisation"):
+            model = build_backbone(
+                config.backbone,
+                dataset.num_classes,
+                size,
+                channels,
+                load_trained=saved is None or config.frozen.active,
+            )
+        if saved is None:
+            self.precision = resolve_precision(config, model, size, channels, device, cache_dir)
+        else:
+            self.precision = Precision(**saved["state"]["precision"])
         images = Batches(
             dataset,
             split.train,
             config=config,
             device=device,
             precision=self.precision,
-            statistics=input_statistics(config.backbone),
+            statistics=statistics,
         )
         self.batches: Batches | FeatureBatches = images
         self.preprocessing = Preprocessing(
@@ -94,18 +105,10 @@ class TrialState:
             flips=config.data.flips,
             class_names=dataset.class_names,
         )
-        with seeded(device, config.seed, "initialisation"):
-            model = build_backbone(
-                config.backbone,
-                dataset.num_classes,
-                self.batches.image_size,
-                self.batches.channels,
-                load_trained=saved is None or config.frozen.active,
-            )
         self.model = model.to(device=device, memory_format=self.precision.memory_format)  # type: ignore[call-overload]
         if device.type == "cpu" and self.precision.name == "bf16":
             for size in self.batches.sizes:
-                guard_single_pixel_maps(model, size, self.batches.channels)
+                keep_in_fp32(model, size, self.batches.channels)
         self.parameters = count_parameters(model)
         self.flops = count_flops(self.model, self.batches.image_size, self.batches.channels)
         if config.frozen.active:

@@ -1,0 +1,99 @@
+"""What bf16 leaves in fp32 on a CPU, and what `precision: auto` chooses, keeps and leaves alone."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from trainable import precision_choice
+from trainable.config import TrialConfig
+from trainable.precision import Precision, keep_in_fp32
+from trainable.state import TrialState
+
+CPU = torch.device("cpu")
+
+
+class Mixed(nn.Module):
+    """A plain, a depthwise, a pointwise convolution, and one over a single pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plain = nn.Conv2d(1, 8, 3, padding=1)
+        self.depthwise = nn.Conv2d(8, 8, 5, padding=2, groups=8)
+        self.pointwise = nn.Conv2d(8, 8, 1, groups=8)
+        self.last = nn.Conv2d(8, 4, 3, padding=1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        mapped = self.pointwise(self.depthwise(self.plain(images)))
+        return self.last(functional.adaptive_avg_pool2d(mapped, 1)).flatten(1)
+
+
+def test_depthwise_and_single_pixel_convolutions_compute_in_fp32():
+    model = Mixed()
+    assert keep_in_fp32(model, (8, 8), 1) == ["depthwise", "last"]
+    seen = {}
+    for name, module in model.named_children():
+        module.register_forward_hook(lambda _, __, out, name=name: seen.update({name: out.dtype}))
+    with Precision("bf16", channels_last=True).autocast(CPU):
+        model(torch.rand(2, 1, 8, 8))
+    half, full = torch.bfloat16, torch.float32
+    assert seen == {"plain": half, "depthwise": full, "pointwise": half, "last": full}
+
+
+def test_what_is_kept_once_is_not_wrapped_again():
+    model = Mixed()
+    keep_in_fp32(model, (8, 8), 1)
+    assert keep_in_fp32(model, (4, 4), 1) == []
+
+
+def test_kept_convolutions_round_as_fp32_does():
+    conv = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+    images = torch.rand(2, 8, 6, 6)
+    wanted = conv(images)
+    keep_in_fp32(nn.Sequential(conv), (6, 6), 8)
+    with Precision("bf16", channels_last=True).autocast(CPU):
+        assert torch.equal(conv(images), wanted)
+
+
+def auto(**fields) -> TrialConfig:
+    return TrialConfig.model_validate({"backbone": "test_resnet", "epochs": 1, **fields})
+
+
+needs_bf16 = pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor computes bf16 no faster than fp32"
+)
+
+
+@needs_bf16
+def test_the_timing_leaves_the_network_as_it_was(digits, split, tmp_path):
+
+    timed = TrialState(auto(), digits, split, CPU, cache_dir=tmp_path).model.state_dict()
+    plain = TrialState(auto(training={"precision": "fp32"}), digits, split, CPU).model.state_dict()
+    assert timed.keys() == plain.keys()
+    assert all(torch.equal(timed[key], plain[key]) for key in plain)
+
+
+@needs_bf16
+@pytest.mark.parametrize("name", ["fp32", "bf16"])
+def test_a_choice_is_kept_for_trials_of_the_same_network(digits, split, tmp_path, monkeypatch, name):
+
+    TrialState(auto(), digits, split, CPU, cache_dir=tmp_path)
+    file = tmp_path / "precision.json"
+    known = json.loads(file.read_text())
+    assert len(known) == 1
+    file.write_text(json.dumps(dict.fromkeys(known, name)))
+    monkeypatch.setattr(precision_choice, "faster_precision", None)  # calling it would raise
+    other = auto(optimizer="adamw", backbone={"name": "test_resnet", "drop_rate": 0.3})
+    assert TrialState(other, digits, split, CPU, cache_dir=tmp_path).precision.name == name
+
+
+@needs_bf16
+def test_a_choice_is_not_taken_over_for_another_size(digits, split, tmp_path):
+
+    for data in ({}, {"image_size": [16, 16]}):
+        TrialState(auto(data=data), digits, split, CPU, cache_dir=tmp_path)
+    assert len(json.loads((tmp_path / "precision.json").read_text())) == 2
