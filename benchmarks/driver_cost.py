@@ -1,17 +1,21 @@
 """P6: processor seconds that a search's driver spends on a trial that computes nothing, against stock Ray.
 
     python -m benchmarks.driver_cost [--rounds 5]
+    python -m benchmarks.driver_cost --whole 1000
     python -m benchmarks.driver_cost --growth 1000 3000 10000
 
 Both sides: the space `tiny` (a dozen conditional parameters), TPE, SQLite, four trials at a time, workers used
-again, one epoch a trial. Stock is Ray's OptunaSearch with Optuna's own TPE. A round is 1,000 trials of each, in
-turn. The growth is sampled: 20 suggestions and results of a ledger whose study already has so many finished
-trials, TPE's own suggestion (`sample_relative` and `sample_independent`) and everything else apart.
+again, one epoch a trial. Stock is Ray's OptunaSearch with Optuna's own TPE. A round is 100 trials of each, in
+turn, in copies of one study that has 950 finished ones: what a trial costs as the study passes 1,000. `--whole`
+runs a search of so many from its beginning, ours and then stock's, once. The growth is sampled: 20 suggestions
+and results of a ledger whose study already has so many finished trials, TPE's own suggestion (`sample_relative`
+and `sample_independent`) and everything else apart.
 """
 
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 import statistics
 import sys
@@ -36,7 +40,8 @@ from tailtune.search import run_search
 from tailtune.study import Study
 from trainable.config import TrialConfig
 
-SPACE, TRIALS, CONCURRENT = "tiny", 1000, 4
+SPACE, CONCURRENT = "tiny", 4
+BEFORE, TRIALS = 950, 100
 DRAWN = 250
 TABLES = ("trials", "trial_params", "trial_values", "trial_intermediate_values", "trial_user_attributes")
 
@@ -64,23 +69,21 @@ def value_of(config: TrialConfig) -> float:
     return 1.0 / (1.0 + abs(config.optimizer.lr - 0.05) + config.backbone.drop_rate)
 
 
-def ours(home: Path, trials: int) -> float:
-    """Return the driver's processor seconds a trial."""
-    study, space = study_in(home, SPACE, trials=trials, epochs=1, concurrent=CONCURRENT), load_space(SPACE)
+def ours(study: Study, space: SearchSpace, trials: int) -> float:
+    """Run `trials` more; return the driver's processor seconds a trial."""
     start = time.process_time()
     run_search(study, space, Idle)
     return (time.process_time() - start) / trials
 
 
-def stock(home: Path, trials: int) -> float:
-    """Return the driver's processor seconds a trial."""
+def stock(folder: Path, study_name: str, trials: int) -> float:
+    """Run `trials` more in the study of `folder`/study.db; return the driver's processor seconds a trial."""
     from ray.tune.search.optuna import OptunaSearch
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    folder = Path(tempfile.mkdtemp(dir=home))
     start = time.process_time()
     search = OptunaSearch(
         space=Stock(SPACE, TrialConfig(epochs=1), folder),
+        study_name=study_name,
         metric="macro_f1",
         mode="max",
         seed=0,
@@ -96,20 +99,39 @@ def stock(home: Path, trials: int) -> float:
     return (time.process_time() - start) / trials
 
 
-def rows(rounds: int, trials: int = TRIALS) -> Iterator[Row]:
+def both(home: Path, before: int, trials: int) -> tuple[float, float]:
+    """Return ours and stock's seconds a trial, each in its own copy of a study that has `before` trials."""
+    study, space = filled(home, before, trials)
+    theirs = Path(tempfile.mkdtemp(dir=home))
+    shutil.copy(study.folder / "study.db", theirs)
+    return ours(study, space, trials), stock(theirs, study.name, trials)
+
+
+def rows(rounds: int) -> Iterator[Row]:
     """Yield the driver's cost a trial, as a share of stock's."""
+    costs = list(measured(rounds, BEFORE, TRIALS))
+    shares = [mine / theirs for mine, theirs in costs]
+    what = f"driver's CPU a trial over stock OptunaSearch's, trials {BEFORE} to {BEFORE + TRIALS}"
+    yield Row("P6", what, "at most 1, aim 0.5", shown(shares), statistics.median(shares) <= 1.0)
+    milliseconds = [1e3 * mine for mine, _ in costs]
+    yield Row("P6", "the same, ours alone", "stated", shown(milliseconds, 0, " ms"), True)
+
+
+def measured(rounds: int, before: int, trials: int) -> Iterator[tuple[float, float]]:
+    """Yield `both` of each round."""
     warnings.filterwarnings("ignore")
-    mine, shares = [], []
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         with connected_ray(home / "ray-home", CONCURRENT):
             for _ in range(rounds):
-                mine.append(ours(home, trials))
-                shares.append(mine[-1] / stock(home, trials))
-    what = f"driver's CPU a trial over stock OptunaSearch's, {trials} trials"
-    yield Row("P6", what, "at most 1, aim 0.5", shown(shares), statistics.median(shares) <= 1.0)
-    milliseconds = [1e3 * seconds for seconds in mine]
-    yield Row("P6", "the same, ours alone", "stated", shown(milliseconds, 0, " ms"), True)
+                yield both(home, before, trials)
+
+
+def whole(trials: int) -> None:
+    """Print what a whole search of `trials` costs."""
+    ((mine, theirs),) = measured(1, 0, trials)
+    print(f"{trials} trials: ours {1e3 * mine:.0f} ms a trial, stock {1e3 * theirs:.0f}: {mine / theirs:.2f}")
 
 
 class Clock:
@@ -134,9 +156,10 @@ class Clock:
         return timed
 
 
-def filled(home: Path, count: int) -> tuple[Study, SearchSpace]:
-    """Return a study that has `count` finished trials: random ones, the same `DRAWN` over and over."""
-    study, space = study_in(home, SPACE, trials=count + 100, epochs=1), load_space(SPACE)
+def filled(home: Path, count: int, further: int) -> tuple[Study, SearchSpace]:
+    """Return a study of `count` finished trials, the same `DRAWN` random ones over and over; `further` lack."""
+    study = study_in(home, SPACE, trials=count + further, epochs=1, concurrent=CONCURRENT)
+    space = load_space(SPACE)
     scratch = optuna.create_study(sampler=search_algorithm(0, use_random=True), direction="maximize")
     base = TrialConfig(epochs=1)
     for number in range(min(count, DRAWN)):
@@ -178,7 +201,7 @@ def growth(counts: list[int], samples: int = 20) -> None:
     print("|---:|---:|---:|---:|---:|")
     for count in counts:
         with tempfile.TemporaryDirectory() as folder:
-            study, space = filled(Path(folder), count)
+            study, space = filled(Path(folder), count, samples)
             with study.locked():
                 start = time.process_time()
                 ledger = study.ledger(space)
@@ -203,7 +226,9 @@ def growth(counts: list[int], samples: int = 20) -> None:
 
 
 if __name__ == "__main__":
-    if "--growth" in sys.argv:
+    if "--whole" in sys.argv:
+        whole(int(sys.argv[sys.argv.index("--whole") + 1]))
+    elif "--growth" in sys.argv:
         growth([int(count) for count in sys.argv[sys.argv.index("--growth") + 1 :]])
     else:
         run(rows, __doc__)
