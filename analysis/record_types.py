@@ -85,7 +85,7 @@ class Summary:
     epoch: Annotated[int, Field(ge=0)]
     """Epochs trained."""
     best_epoch: Epoch | None = None
-    """The chosen epoch: predictions and weights are this one's."""
+    """The chosen epoch: the predictions are this one's, and so are the weights once the trial has finished."""
     macro_f1: Finite | None = None
     """Of the chosen epoch, from the stored predictions."""
     finished: bool = False

@@ -24,7 +24,7 @@ from benchmarks.bookkeeping import noise
 from benchmarks.frozen_features import epoch_through_the_backbone, heads, seconds_of
 from benchmarks.table import Row, run, shown
 from trainable.backbones import build_backbone
-from trainable.checkpoint import save_weights
+from trainable.checkpoint import copy_weights, save_weights
 from trainable.config import DataConfig, TrialConfig
 from trainable.loop import fit
 
@@ -52,7 +52,7 @@ def rows(rounds: int) -> Iterator[Row]:
         configs = heads(rounds, EPOCHS, data)
         backbone = configs[0].backbone.model_copy(update={"pretrained": False})
         source = RecordFolder(home / "weights")
-        save_weights(source, build_backbone(backbone, 1000, (SIDE, SIDE), 3), None)
+        save_weights(source, copy_weights(build_backbone(backbone, 1000, (SIDE, SIDE), 3), {}), 1, None)
         for number, drawn in enumerate(configs):
             config = with_weights_of(source.path / "best.safetensors", drawn)
             if number == 0:  # the features, once

@@ -24,7 +24,7 @@ from search_spaces.space import load_space
 from tailtune.launch import grace
 from tailtune.progress import Watcher
 from tailtune.study_spec import BudgetSpec
-from trainable.checkpoint import save_weights
+from trainable.checkpoint import copy_weights, save_weights
 from trainable.config import DataConfig, TrialConfig
 from trainable.data.dataset import ImageDataset, Split
 
@@ -191,7 +191,7 @@ def _epochs(
         value = trial.validate()
         if value > best:
             best = value
-            save_weights(record, trial.trial.averager.evaluated(), None)
+            save_weights(record, copy_weights(trial.trial.averager.evaluated(), {}), epoch, None)
         yield value
 
 

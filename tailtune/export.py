@@ -20,6 +20,7 @@ from analysis.records import RecordFolder
 from tailtune import __version__
 from tailtune.study import Study
 from trainable.bundle import PREPROCESSING, WEIGHTS, Preprocessing, load_model, timm_layout
+from trainable.checkpoint import epoch_of_weights
 from trainable.config import TrialConfig
 from trainable.data.load import load_dataset
 from trainable.data.split import make_split
@@ -144,6 +145,13 @@ def write_bundle(
         raise TailtuneError(
             f"trial in {record.path} keeps no weights: only the best trials' are kept",
             "name a better trial with --trial, or train its config.yaml again by `tailtune train`",
+        )
+    epoch = epoch_of_weights(record.path / "best.safetensors")
+    if epoch not in (None, predictions.epoch):
+        raise TailtuneError(
+            f"the weights in {record.path} are of epoch {epoch}, its predictions of epoch {predictions.epoch}: "
+            "a running trial's weights are written now and then",
+            "wait for its end",
         )
     config = _as_it_ran(config, record)
     inside = record.path.parent == out

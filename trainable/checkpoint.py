@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
 
 from analysis.errors import TailtuneError
 from analysis.records import RecordFolder
 from trainable.component import validated
 from trainable.config import TrialConfig
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save_checkpoint(record: RecordFolder, state: dict[str, Any], attempt: str | None) -> None:
@@ -55,14 +57,36 @@ def load_checkpoint(
     return state
 
 
-def save_weights(record: RecordFolder, model: nn.Module, attempt: str | None) -> None:
-    """Write the model's parameters and buffers as the record's `best.safetensors`."""
-    # Cloned, in torch's own order of dimensions: safetensors refuses tensors that share their memory.
-    tensors = {
-        key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for key, value in model.state_dict().items()
-    }
-    record.write_bytes("best.safetensors", save(tensors), attempt)
+def copy_weights(model: nn.Module, into: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copy the model's parameters and buffers to the CPU; return `into`, whose tensors are used again."""
+    # Safetensors wants torch's own order of dimensions, and no tensors that share their memory.
+    for key, value in model.state_dict().items():
+        held = into.get(key)
+        if held is None or held.shape != value.shape:
+            held = into[key] = torch.empty(value.shape, dtype=value.dtype)
+        held.copy_(value.detach())
+    return into
+
+
+def save_weights(record: RecordFolder, tensors: Mapping[str, Tensor], epoch: int, attempt: str | None) -> None:
+    """Write parameters and buffers as the record's `best.safetensors`.
+
+    Args:
+        record: Where to.
+        tensors: As `copy_weights` returns them.
+        epoch: Theirs, from 1.
+        attempt: Id of the attempt that writes.
+    """
+    record.write_bytes("best.safetensors", save(dict(tensors), {"epoch": str(epoch)}), attempt)
+
+
+def epoch_of_weights(path: Path) -> int | None:
+    """Return the epoch of the weights at `path`, or None where they do not say it, or cannot be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return int(file.metadata()["epoch"])
+    except (OSError, SafetensorError, TypeError, KeyError):
+        return None
 
 
 def load_weights(path: Path, model: nn.Module) -> None:

@@ -16,15 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from analysis.errors import TailtuneError
 from analysis.metrics import ClassCounts, Metrics, macro_f1
-from analysis.records import Cost, EpochRow, Predictions, RecordFolder, Summary
-from trainable.bundle import PREPROCESSING
-from trainable.checkpoint import save_checkpoint, save_weights
+from analysis.records import Cost, EpochRow, Predictions, Summary
 from trainable.config import TrialConfig
 from trainable.corrector import Corrected
 from trainable.data.dataset import Split
 from trainable.evaluate import mean_cross_entropy
+from trainable.keeper import Keeper
 from trainable.meter import LossMeter, Meter, peak_host_bytes
 from trainable.state import TrialState
 
@@ -70,8 +68,7 @@ class History:
         state: Its changing parts, in the fold that is trained now.
         folds: The splits, one after the other; a single one for a plain trial.
         class_counts: Training images of each class, `(C,)`; with folds their mean.
-        record: Where to keep everything, or None to keep it in memory only.
-        attempt: Id of this attempt at the trial.
+        keeper: Writes the record, or None to keep everything in memory only.
         saved: The checkpoint that `state` was restored from, or None.
     """
 
@@ -81,11 +78,10 @@ class History:
         state: TrialState,
         folds: Sequence[Split],
         class_counts: NDArray[np.int64],
-        record: RecordFolder | None,
-        attempt: str | None,
+        keeper: Keeper | None,
         saved: Mapping[str, Any] | None,
     ) -> None:
-        self.config, self.state, self.record, self.attempt = config, state, record, attempt
+        self.config, self.state, self.keeper = config, state, keeper
         self.folds, self.class_counts = folds, class_counts
         self.fold = 0
         self.rows: list[EpochRow] = []
@@ -97,38 +93,25 @@ class History:
         passes = 1 + len(config.tta.views(config.data.flips))
         self.cost = Cost(parameters=state.parameters, flops=state.flops, forward_passes=passes)
         self.meter = Meter(state.device)
-        if record is not None and saved is not None:
-            self._resume(record, saved)
+        if keeper is not None and saved is not None:
+            self._resume(keeper, saved)
 
-    def _resume(self, record: RecordFolder, saved: Mapping[str, Any]) -> None:
+    def _resume(self, keeper: Keeper, saved: Mapping[str, Any]) -> None:
+        """Go back to what the checkpoint speaks of, on disk as well: small files may be of later epochs."""
         self.rows = [EpochRow(**row) for row in saved["rows"]]
-        self.fold = saved.get("fold", 0)
-        self.best_epoch = saved["best_epoch"]
-        self.best_macro_f1 = saved.get("best_macro_f1", None if self.best is None else self.best.macro_f1)
-        self.posthoc_tau = saved.get("posthoc_tau")
-        if len(self.folds) > 1:
-            self.chosen = self._stored(record)
+        for fold, (*arrays, epoch) in saved["chosen"].items():
+            logits, targets, indices = (array.cpu().numpy() for array in arrays)
+            self.chosen[fold] = Predictions(logits, targets, indices, epoch)
+        self.fold, self.best_epoch = saved["fold"], saved["best_epoch"]
+        self.best_macro_f1, self.posthoc_tau = saved["best_macro_f1"], saved["posthoc_tau"]
         self.cost = Cost(**saved["cost"])
         self.meter = Meter(self.state.device, **saved["meter"])
-        former = record.summary
-        self.diverged = former.diverged if former is not None and former.epoch > len(self.rows) else None
-        self._write_summary()
-        record.write_epochs(self.rows, self.attempt)
-
-    def _stored(self, record: RecordFolder) -> dict[int, Predictions]:
-        """Return the out-of-fold predictions of the folds that the checkpoint speaks of."""
-        stored = record.predictions()
-        if stored is None:
-            raise TailtuneError(
-                f"a trial of several folds goes on from its stored predictions, but {record.path} has none",
-                "delete its checkpoint.pt to train it anew",
-            )
-        masks = [np.isin(stored.indices, fold.val) for fold in self.folds[: self.fold + 1]]
-        return {
-            at: Predictions(stored.logits[mask], stored.targets[mask], stored.indices[mask], stored.epoch)
-            for at, mask in enumerate(masks)
-            if mask.any()
-        }
+        former = keeper.record.summary
+        if former is not None and former.epoch == len(self.rows) + 1:
+            self.diverged = former.diverged
+        keeper.record.write_predictions(self.predictions, keeper.attempt)
+        keeper.record.write_epochs(self.rows, keeper.attempt)
+        keeper.record.write_summary(self._summary(), keeper.attempt)
 
     @property
     def num_epochs(self) -> int:
@@ -197,7 +180,9 @@ class History:
         epoch = self.num_epochs + 1
         self.diverged = divergence(losses, predictions.logits) or divergence(losses, stored.logits)
         if self.diverged is not None:
-            self._write_summary(epoch)
+            if self.keeper is not None:
+                self.keeper.write_weights()
+                self.keeper.record.write_summary(self._summary(), self.keeper.attempt)
             return self.report()
         val_loss = mean_cross_entropy(predictions.logits, predictions.targets)
         seconds = self.meter.lap()
@@ -213,8 +198,12 @@ class History:
             self.chosen[self.fold] = stored
             self.best_macro_f1 = float(macro_f1(ClassCounts.of(self.predictions.confusion())))
         self._measure(best)
-        if self.record is not None:
-            self._keep(self.record, confusion, model, corrected, chosen=chosen, best=best)
+        if self.keeper is not None:
+            if best:
+                with nullcontext() if corrected is None else corrected.carried_by(model):
+                    self.keeper.hold(epoch, model, self.state.preprocessing.to_json())
+            kept = self.predictions if chosen else None
+            self.keeper.epoch(confusion, kept, self.rows, self._summary(), self._saved)
         return self.report()
 
     def chooses(self, value: float) -> bool:
@@ -261,29 +250,17 @@ class History:
             ),
         )
 
-    def _keep(
-        self,
-        record: RecordFolder,
-        confusion: NDArray[np.int32],
-        model: nn.Module,
-        corrected: Corrected | None,
-        *,
-        chosen: bool,
-        best: bool,
-    ) -> None:
-        """Write the epoch. The checkpoint comes after what it speaks of: a kill between repeats the epoch."""
-        if chosen:
-            record.write_predictions(self.predictions, self.attempt)
-        if best:
-            with nullcontext() if corrected is None else corrected.carried_by(model):
-                save_weights(record, model, self.attempt)
-            # Each fold normalises by its own training images: what stands beside the weights is their fold's.
-            record.write_bytes(PREPROCESSING, self.state.preprocessing.to_json(), self.attempt)
-        record.write_confusion(self.num_epochs, confusion, self.attempt)
-        saved: dict[str, Any] = {
+    def _saved(self) -> dict[str, Any]:
+        """Return what a checkpoint holds: tensors, numbers, strings and containers of them."""
+        chosen = {
+            fold: (*map(torch.from_numpy, (part.logits, part.targets, part.indices)), part.epoch)
+            for fold, part in self.chosen.items()
+        }
+        return {
             "config": self.config.model_dump(mode="json"),
             "state": self.state.state_dict(),
             "rows": [dataclasses.asdict(row) for row in self.rows],
+            "chosen": chosen,
             "fold": self.fold,
             "best_epoch": self.best_epoch,
             "best_macro_f1": self.best_macro_f1,
@@ -291,16 +268,11 @@ class History:
             "cost": dataclasses.asdict(self.cost),
             "meter": self.meter.state(),
         }
-        save_checkpoint(record, saved, self.attempt)
-        record.write_epochs(self.rows, self.attempt)
-        self._write_summary()
 
-    def _write_summary(self, epoch: int | None = None) -> None:
-        if self.record is None:
-            return
+    def _summary(self) -> Summary:
         precision = self.state.precision
-        summary = Summary(
-            epoch=self.num_epochs if epoch is None else epoch,
+        return Summary(
+            epoch=self.num_epochs + (self.diverged is not None),
             best_epoch=self.best_epoch,
             macro_f1=self.best_macro_f1,
             finished=self.ended,
@@ -315,7 +287,6 @@ class History:
             cost=self.cost,
             train_class_counts=tuple(int(count) for count in self.class_counts),
         )
-        self.record.write_summary(summary, self.attempt)
 
     def report(self) -> EpochReport:
         """Return what is to be told of the newest epoch."""

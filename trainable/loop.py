@@ -15,6 +15,7 @@ from trainable.data.dataset import ImageDataset, Split
 from trainable.evaluate import predict_logits
 from trainable.folds import fold_config, make_folds, mean_class_counts
 from trainable.history import EpochReport, History
+from trainable.keeper import CHECKPOINT_SECONDS, Keeper
 from trainable.seeding import seeded
 from trainable.state import TrialState
 
@@ -28,13 +29,14 @@ def fit(
     *,
     record: RecordFolder | None = None,
     attempt: str | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
     device: torch.device | str | None = None,
     cache_dir: Path | None = None,
 ) -> Iterator[EpochReport]:
     """Train the trial that `config` describes; yield a report after each epoch.
 
-    Where `record` holds a checkpoint of this trial, training goes on from it: the newest known epoch
-    is reported once more, without training, and what follows equals an uninterrupted run.
+    Where `record` holds a checkpoint of this trial, training goes on from it: the checkpoint's
+    epoch is reported once more, without training, and what follows equals an uninterrupted run.
 
     Args:
         config: The whole trial.
@@ -43,6 +45,7 @@ def fit(
             `config.data.folds`, the first two together are dealt into folds, trained one after the other.
         record: Where record and checkpoint go; None keeps nothing.
         attempt: Id of this attempt; writing raises `Superseded` once another has claimed the record.
+        checkpoint_seconds: Training that a kill may cost, at least 0, see `Keeper`; 0: the running epoch alone.
         device: Torch device; None takes the GPU where there is one.
         cache_dir: Where measurements and other things that trials share are kept; None keeps them in memory.
 
@@ -56,9 +59,10 @@ def fit(
     saved = load_checkpoint(record, device, config)
     folds = make_folds(dataset, split, config.data.folds, config.data.split_seed)
     views = config.tta.views(config.data.flips)
-    at = 0 if saved is None else saved.get("fold", 0)
+    at = 0 if saved is None else saved["fold"]
     trial = TrialState(fold_config(config, at), dataset, folds[at], device, saved, cache_dir)
-    history = History(config, trial, folds, mean_class_counts(dataset, folds), record, attempt, saved)
+    keeper = None if record is None else Keeper(record, attempt, checkpoint_seconds)
+    history = History(config, trial, folds, mean_class_counts(dataset, folds), keeper, saved)
     if history.num_epochs or history.ended:
         yield history.report()
     while not history.ended:

@@ -42,8 +42,8 @@ def test_a_recipe_trains_and_goes_on_from_its_checkpoint(name: str, tmp_path: Pa
     config = TrialConfig.model_validate({**fields, **small, "training": training, "augment": augment})
     dataset, split = sixteen_digits()
     record = RecordFolder(tmp_path)
-    first = next(fit(config, dataset, split, record=record, device="cpu"))
-    again, *others = list(fit(config, dataset, split, record=record, device="cpu"))
+    first = next(fit(config, dataset, split, record=record, checkpoint_seconds=0, device="cpu"))
+    again, *others = list(fit(config, dataset, split, record=record, checkpoint_seconds=0, device="cpu"))
     folds = {"v2.1": 3, "v3": 3}.get(name, 1)
     assert again.macro_f1 == first.macro_f1
     assert [first.epoch, *(report.epoch for report in others)] == list(range(1, 2 * folds + 1))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,8 +22,10 @@ from analysis.records import RecordFolder
 from tailtune.export import train_config, write_bundle
 from tests.trainable.test_loop import small
 from trainable.bundle import Preprocessing
+from trainable.checkpoint import epoch_of_weights
 from trainable.config import TrialConfig
 from trainable.data.load import load_dataset
+from trainable.loop import fit
 from trainable.predictor import Predictor
 
 
@@ -116,7 +121,10 @@ def test_the_exported_configuration_trains_the_same_trial_again(
     np.testing.assert_array_equal(stored(bundle).logits, stored(tmp_path / "again").logits)
 
 
-def test_train_goes_on_where_it_was_and_refuses_other_folders(tmp_path: Path, cache: Path) -> None:
+def test_train_goes_on_where_it_was_and_refuses_other_folders(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(train_config.__globals__, "fit", partial(fit, checkpoint_seconds=0))
     config, out = small(batch_size=64, epochs=3), tmp_path / "out"
     seen: list[int] = []
 
@@ -144,6 +152,19 @@ def test_gone_weights_are_said_to_be_gone(bundle: Path, tmp_path: Path) -> None:
         copy.write_bytes(name, (record.path / name).read_bytes())
     with pytest.raises(TailtuneError, match="keeps no weights"):
         write_bundle(copy, config, tmp_path / "out", {})
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_and_predictions_of_two_epochs_are_no_bundle(bundle: Path, tmp_path: Path) -> None:
+    """A running trial's record: predictions after each epoch, weights now and then."""
+    config = TrialConfig.from_file(bundle / "config.yaml")
+    copy = RecordFolder(shutil.copytree(bundle / "record", tmp_path / "record"))
+    predictions = stored(bundle)
+    assert epoch_of_weights(copy.path / "best.safetensors") == predictions.epoch
+    copy.write_predictions(dataclasses.replace(predictions, epoch=predictions.epoch + 1))
+    with pytest.raises(TailtuneError, match=r"are of epoch ., its predictions of epoch") as caught:
+        write_bundle(copy, config, tmp_path / "out", {})
+    assert caught.value.remedy == "wait for its end"
     assert not (tmp_path / "out").exists()
 
 

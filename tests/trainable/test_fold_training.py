@@ -33,7 +33,7 @@ def folded(**changes: Any) -> TrialConfig:
 
 
 def train(config: TrialConfig, digits: ImageDataset, split: Split, path: Path) -> list[EpochReport]:
-    return list(fit(config, digits, split, record=RecordFolder(path), device="cpu"))
+    return list(fit(config, digits, split, record=RecordFolder(path), checkpoint_seconds=0, device="cpu"))
 
 
 def test_folds_are_trained_one_after_the_other_and_told_as_one_curve(
@@ -86,7 +86,9 @@ def test_a_resume_in_any_fold_is_exact(
     config = folded(select=select, averaging={"name": "ema"})
     reports = train(config, digits, split, tmp_path / "whole")
     broken = RecordFolder(tmp_path / "broken")
-    for _ in itertools.islice(fit(config, digits, split, record=broken, device="cpu"), stop):
+    for _ in itertools.islice(
+        fit(config, digits, split, record=broken, checkpoint_seconds=0, device="cpu"), stop
+    ):
         pass
     resumed = train(config, digits, split, broken.path)
     assert [report.epoch for report in resumed] == list(range(stop, 7))

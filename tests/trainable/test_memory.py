@@ -65,13 +65,13 @@ def test_a_trial_ends_says_how_many_parts_it_took_and_a_resumed_one_begins_with_
     record = RecordFolder(tmp_path / "0")
     config = small(epochs=2, batch_size=32, training={"precision": "fp32"})
     with memory_for(images=8):
-        for report in fit(config, digits, split, record=record, device="cpu"):
+        for report in fit(config, digits, split, record=record, checkpoint_seconds=0, device="cpu"):
             assert report.diverged is None
             break
     assert record.summary is not None
     assert record.summary.auto["accumulate"] == 4
     with memory_for(images=8) as fitted:
-        *_, last = fit(config, digits, split, record=record, device="cpu")
+        *_, last = fit(config, digits, split, record=record, checkpoint_seconds=0, device="cpu")
     assert last.final
     assert max(fitted) <= 8
 

@@ -68,10 +68,10 @@ def test_resumed_equals_uninterrupted(
 ) -> None:
     config = small(epochs=4, **case)
     whole, broken = RecordFolder(tmp_path / "whole"), RecordFolder(tmp_path / "broken")
-    reports = list(fit(config, digits, split, record=whole, device="cpu"))
-    for _ in itertools.islice(fit(config, digits, split, record=broken, device="cpu"), 2):
+    reports = list(fit(config, digits, split, record=whole, checkpoint_seconds=0, device="cpu"))
+    for _ in itertools.islice(fit(config, digits, split, record=broken, checkpoint_seconds=0, device="cpu"), 2):
         pass
-    resumed = list(fit(config, digits, split, record=broken, device="cpu"))
+    resumed = list(fit(config, digits, split, record=broken, checkpoint_seconds=0, device="cpu"))
     assert [report.epoch for report in resumed] == [2, 3, 4], "the newest known epoch is told once more"
     assert resumed[-1].curve == reports[-1].curve
     assert [untimed(row) for row in broken.epochs()] == [untimed(row) for row in whole.epochs()]
@@ -94,9 +94,9 @@ def untimed(row: EpochRow) -> EpochRow:
 def test_fp16_scaler_is_resumed(digits: ImageDataset, split: Split, tmp_path: Path) -> None:
     config = small(epochs=3, training={"precision": "fp16"}, backbone="test_byobnet")
     whole, broken = RecordFolder(tmp_path / "whole"), RecordFolder(tmp_path / "broken")
-    list(fit(config, digits, split, record=whole, device="cpu"))
-    next(fit(config, digits, split, record=broken, device="cpu"))
-    list(fit(config, digits, split, record=broken, device="cpu"))
+    list(fit(config, digits, split, record=whole, checkpoint_seconds=0, device="cpu"))
+    next(fit(config, digits, split, record=broken, checkpoint_seconds=0, device="cpu"))
+    list(fit(config, digits, split, record=broken, checkpoint_seconds=0, device="cpu"))
     assert [untimed(row) for row in broken.epochs()] == [untimed(row) for row in whole.epochs()]
 
 
@@ -104,9 +104,9 @@ def test_a_finished_trial_is_told_again_not_trained_again(
     digits: ImageDataset, split: Split, tmp_path: Path
 ) -> None:
     record, config = RecordFolder(tmp_path), small()
-    reports = list(fit(config, digits, split, record=record, device="cpu"))
+    reports = list(fit(config, digits, split, record=record, checkpoint_seconds=0, device="cpu"))
     before = (tmp_path / "checkpoint.pt").read_bytes()
-    again = list(fit(config, digits, split, record=record, device="cpu"))
+    again = list(fit(config, digits, split, record=record, checkpoint_seconds=0, device="cpu"))
     assert [(r.epoch, r.final, r.best_macro_f1) for r in again] == [(3, True, reports[-1].best_macro_f1)]
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
 
@@ -114,11 +114,11 @@ def test_a_finished_trial_is_told_again_not_trained_again(
 def test_files_lost_after_the_checkpoint_come_back(digits: ImageDataset, split: Split, tmp_path: Path) -> None:
     """A kill between the checkpoint and what is written after it loses nothing."""
     record, config = RecordFolder(tmp_path), small()
-    for _ in itertools.islice(fit(config, digits, split, record=record, device="cpu"), 2):
+    for _ in itertools.islice(fit(config, digits, split, record=record, checkpoint_seconds=0, device="cpu"), 2):
         pass
     record.write_epochs(record.epochs()[:1])
     (tmp_path / "summary.json").unlink()
-    list(fit(config, digits, split, record=record, device="cpu"))
+    list(fit(config, digits, split, record=record, checkpoint_seconds=0, device="cpu"))
     assert [row.epoch for row in record.epochs()] == [1, 2, 3]
     assert record.summary is not None
     assert record.summary.finished
@@ -126,37 +126,46 @@ def test_files_lost_after_the_checkpoint_come_back(digits: ImageDataset, split: 
 
 def test_what_auto_chose_is_reused(digits: ImageDataset, split: Split, tmp_path: Path) -> None:
     record = RecordFolder(tmp_path)
-    next(fit(small(training={"precision": "bf16"}), digits, split, record=record, device="cpu"))
+    next(
+        fit(
+            small(training={"precision": "bf16"}),
+            digits,
+            split,
+            record=record,
+            checkpoint_seconds=0,
+            device="cpu",
+        )
+    )
     config: TrialConfig = small(training={"precision": "auto"})
     saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     torch.save(saved | {"config": config.model_dump(mode="json")}, tmp_path / "checkpoint.pt")
-    list(fit(config, digits, split, record=record, device="cpu"))
+    list(fit(config, digits, split, record=record, checkpoint_seconds=0, device="cpu"))
     assert record.summary is not None
     assert record.summary.auto["precision"] == "bf16"
 
 
 def test_another_trials_checkpoint_is_refused(digits: ImageDataset, split: Split, tmp_path: Path) -> None:
     record, config = RecordFolder(tmp_path), small()
-    next(fit(config, digits, split, record=record, device="cpu"))
+    next(fit(config, digits, split, record=record, checkpoint_seconds=0, device="cpu"))
     for other in (config.model_copy(update={"seed": config.seed + 1}), config.model_copy(update={"epochs": 9})):
         with pytest.raises(TailtuneError, match="of another configuration or seed"):
-            next(fit(other, digits, split, record=record, device="cpu"))
+            next(fit(other, digits, split, record=record, checkpoint_seconds=0, device="cpu"))
     renamed = config.model_copy(update={"name": "the same trial"})
-    assert next(fit(renamed, digits, split, record=record, device="cpu")).epoch == 1
+    assert next(fit(renamed, digits, split, record=record, checkpoint_seconds=0, device="cpu")).epoch == 1
 
 
 def test_a_student_is_resumed_with_its_teacher(digits: ImageDataset, split: Split, tmp_path: Path) -> None:
     teacher = RecordFolder(tmp_path / "teacher")
     wise = small(epochs=2, seed=7)
-    list(fit(wise, digits, split, record=teacher, device="cpu"))
+    list(fit(wise, digits, split, record=teacher, checkpoint_seconds=0, device="cpu"))
     teacher.write_config(wise.to_yaml())
     distillation = {"name": "teacher", "folder": str(teacher.path), "weight": 0.7}
     config = small(epochs=4, distillation=distillation, mixing={"name": "mixup"})
     whole, broken = RecordFolder(tmp_path / "whole"), RecordFolder(tmp_path / "broken")
-    list(fit(config, digits, split, record=whole, device="cpu"))
-    for _ in itertools.islice(fit(config, digits, split, record=broken, device="cpu"), 2):
+    list(fit(config, digits, split, record=whole, checkpoint_seconds=0, device="cpu"))
+    for _ in itertools.islice(fit(config, digits, split, record=broken, checkpoint_seconds=0, device="cpu"), 2):
         pass
-    list(fit(config, digits, split, record=broken, device="cpu"))
+    list(fit(config, digits, split, record=broken, checkpoint_seconds=0, device="cpu"))
     assert [untimed(row) for row in broken.epochs()] == [untimed(row) for row in whole.epochs()]
     first, second = whole.predictions(), broken.predictions()
     assert first is not None

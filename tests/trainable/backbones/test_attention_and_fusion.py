@@ -134,8 +134,8 @@ def test_a_fused_trial_goes_on_and_its_saved_network_answers_the_same(
     config = small(**{"epochs": 2, "select": "last", "backbone": FUSED, **changes})
     whole = train(config, digits, split, tmp_path / "whole")
     record = RecordFolder(tmp_path / "cut")
-    next(fit(config, digits, split, record=record, device="cpu"))
-    *_, last = fit(config, digits, split, record=record, device="cpu")
+    next(fit(config, digits, split, record=record, checkpoint_seconds=0, device="cpu"))
+    *_, last = fit(config, digits, split, record=record, checkpoint_seconds=0, device="cpu")
     assert last.macro_f1 == whole[-1].macro_f1
     stored = RecordFolder(tmp_path / "whole").predictions()
     again = record.predictions()

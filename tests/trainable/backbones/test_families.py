@@ -60,8 +60,8 @@ def test_a_family_trains_and_goes_on_from_its_checkpoint(
     images = grown(digits.images[:16], size)
     data = ImageDataset(images, digits.labels[:16], digits.class_names, "x", "x", digits.given_split[:16])
     record = RecordFolder(tmp_path)
-    first = next(fit(config, data, split, record=record, device="cpu"))
-    again, second = list(fit(config, data, split, record=record, device="cpu"))
+    first = next(fit(config, data, split, record=record, checkpoint_seconds=0, device="cpu"))
+    again, second = list(fit(config, data, split, record=record, checkpoint_seconds=0, device="cpu"))
     assert (first.epoch, again.epoch, second.epoch) == (1, 1, 2)
     assert again.macro_f1 == first.macro_f1
     assert second.final

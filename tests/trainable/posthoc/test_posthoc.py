@@ -161,9 +161,9 @@ def test_a_resumed_trial_with_a_fit_equals_an_uninterrupted_one(
     config = small(epochs=4, posthoc="logit_adjustment", averaging="ema", sampler="natural")
     whole = train(config, digits, split, tmp_path / "whole")
     broken = RecordFolder(tmp_path / "broken")
-    for _ in itertools.islice(fit(config, digits, split, record=broken, device="cpu"), 2):
+    for _ in itertools.islice(fit(config, digits, split, record=broken, checkpoint_seconds=0, device="cpu"), 2):
         pass
-    resumed = list(fit(config, digits, split, record=broken, device="cpu"))
+    resumed = list(fit(config, digits, split, record=broken, checkpoint_seconds=0, device="cpu"))
     assert resumed[-1].curve == whole[-1].curve
     one, two = (load_file(tmp_path / name / "best.safetensors") for name in ("whole", "broken"))
     assert all(torch.equal(one[key], two[key]) for key in one)

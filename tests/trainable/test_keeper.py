@@ -1,0 +1,143 @@
+"""Large files are written as often as they are worth it, and a kill in between loses nothing but time."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from analysis.records import RecordFolder, Summary
+from tests.trainable.test_loop import small
+from tests.trainable.test_resume import untimed
+from trainable import keeper
+from trainable.config import TrialConfig
+from trainable.data.dataset import ImageDataset, Split
+from trainable.keeper import Keeper
+from trainable.loop import EpochReport, fit
+
+
+class Clock:
+    """Shows what it is told to; a checkpoint of `took` seconds moves it on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, took: float) -> None:
+        self.now, self.saved = 0.0, 0
+        monkeypatch.setattr(keeper.time, "perf_counter", lambda: self.now)
+        save = keeper.save_checkpoint
+
+        def slow(*arguments: object) -> None:
+            save(*arguments)  # type: ignore[arg-type]
+            self.now += took
+            self.saved += 1
+
+        monkeypatch.setattr(keeper, "save_checkpoint", slow)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "took", "expected"),
+    [
+        (6.0, 0.01, [True] * 6),
+        (2.5, 0.01, [False, True, False, True, False, True]),
+        (4.0, 0.1, [False, True, False, False, True, False, False, True]),
+        (4.0, 0.01, [False, True, False, True]),
+        (150.0, 60.0, [True, False, True, False, True]),
+    ],
+    ids=["long epochs", "short ones", "a hundredth of the time", "cheap ones", "never above five minutes"],
+)
+def test_a_checkpoint_comes_when_it_is_worth_it(
+    seconds: float,
+    took: float,
+    expected: list[bool],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, written = Clock(monkeypatch, took), []
+    kept = Keeper(RecordFolder(tmp_path), None)
+    for epoch in range(1, len(expected) + 1):
+        before, clock.now = clock.saved, clock.now + seconds
+        kept.epoch(np.eye(2), None, [], Summary(epoch=epoch), dict)
+        written.append(clock.saved > before)
+    assert written == expected
+
+
+def test_the_chosen_epochs_weights_are_there_at_the_end_whatever_the_pace(
+    digits: ImageDataset, split: Split, tmp_path: Path
+) -> None:
+    config = small(epochs=3)
+    for path, seconds in ((tmp_path / "each", 0.0), (tmp_path / "never", 1e9)):
+        record = RecordFolder(path)
+        list(fit(config, digits, split, record=record, checkpoint_seconds=seconds, device="cpu"))
+    assert not (tmp_path / "never" / "checkpoint.pt").exists()
+    one, two = (load_file(tmp_path / name / "best.safetensors") for name in ("each", "never"))
+    assert one.keys() == two.keys()
+    for key in one:
+        np.testing.assert_array_equal(one[key], two[key], err_msg=key)
+
+
+@pytest.mark.parametrize("folds", [1, 2], ids=["plain", "folds"])
+def test_going_on_from_an_older_checkpoint_equals_an_uninterrupted_trial(
+    folds: int, digits: ImageDataset, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record on disk is epochs further, over the end of a fold even: it goes back with it."""
+    config = small(epochs=5, averaging="ema", data={"flips": "none", "folds": folds})
+    whole, broken = RecordFolder(tmp_path / "whole"), RecordFolder(tmp_path / "broken")
+    reports = list(fit(config, digits, split, record=whole, device="cpu"))
+    clock = Clock(monkeypatch, 0.0)
+    kept, reached = 2, 6 if folds == 2 else 4
+    begun = fit(config, digits, split, record=broken, device="cpu")
+    for epoch in range(1, reached + 1):
+        clock.now += 10.0 if epoch == kept else 0.1
+        next(begun)
+    assert (clock.saved, len(broken.epochs())) == (1, reached)
+    resumed = fit(config, digits, split, record=broken, device="cpu")
+    told = [next(resumed)]
+    assert told[0].epoch == len(broken.epochs()) == kept
+    assert consistent(broken, told[0])
+    told += list(resumed)
+    assert [report.epoch for report in told] == list(range(kept, len(reports) + 1))
+    assert told[-1].curve == reports[-1].curve
+    assert told[-1].best_macro_f1 == reports[-1].best_macro_f1
+    assert [untimed(row) for row in broken.epochs()] == [untimed(row) for row in whole.epochs()]
+    assert consistent(broken, told[-1])
+    one, two = (load_file(record.path / "best.safetensors") for record in (whole, broken))
+    for key in one:
+        np.testing.assert_array_equal(one[key], two[key], err_msg=key)
+
+
+def consistent(record: RecordFolder, report: EpochReport) -> bool:
+    """Return whether summary, stored predictions and what was told are of the same epoch."""
+    summary, stored = record.summary, record.predictions()
+    assert summary is not None
+    assert stored is not None
+    told = (report.epoch, report.best_epoch, report.best_macro_f1)
+    return (summary.epoch, summary.best_epoch, summary.macro_f1) == told and stored.epoch == summary.best_epoch
+
+
+def test_a_divergence_after_epochs_without_a_checkpoint_is_found_again(
+    digits: ImageDataset, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainable import history
+
+    config: TrialConfig = small(epochs=6)
+    record = RecordFolder(tmp_path)
+    clock = Clock(monkeypatch, 0.0)
+    calls: Iterator[int] = itertools.count(1)
+    real = history.divergence
+
+    def fourth(*arguments: object) -> str | None:
+        # Two calls an epoch: what is predicted and what is stored.
+        return "as told" if next(calls) >= 7 else real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(history, "divergence", fourth)
+    told = []
+    for report in fit(config, digits, split, record=record, device="cpu"):
+        told.append(report)
+        clock.now += 10.0 if report.epoch == 1 else 0.1  # the next epoch begins then
+    assert (clock.saved, told[-1].epoch, told[-1].diverged) == (1, 4, "as told")
+    calls = itertools.count(5)
+    again = list(fit(config, digits, split, record=record, device="cpu"))
+    assert [report.epoch for report in again] == [2, 3, 4]
+    assert [report.diverged for report in again] == [None, None, "as told"]
