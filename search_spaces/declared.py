@@ -21,7 +21,7 @@ from search_spaces.space import PARTS, SearchSpace
 from trainable.augment import AUGMENT
 from trainable.backbones import OPTIONS, Backbone, check_backbone, check_weights, supports
 from trainable.component import Choices, Dimension, Scalar, Suggester, validated
-from trainable.config import TrialConfig
+from trainable.config import TrainingConfig, TrialConfig
 from trainable.rules import double_corrections
 
 
@@ -166,6 +166,19 @@ class DeclaredSpace(SearchSpace):
     def at_random(self) -> DeclaredSpace:
         """Return the same space with random weights where it asks for trained ones."""
         return replace(self, backbone={**self.backbone, "pretrained": pin(False), "weights": pin(None)})
+
+    def with_training(self, **fields: Scalar) -> DeclaredSpace:
+        """Return the same space with these fields of `TrainingConfig` pinned.
+
+        Raises:
+            UsageError: If a value breaks its law, or goes with nothing else in the space.
+        """
+        from search_spaces.techniques import check_space
+
+        validated(TrainingConfig, fields, "training")
+        training = {**self.training, **{key: pin(value) for key, value in fields.items()}}
+        check_space(self.families, self.backbones, self.backbone, self.always | self.optional, training)
+        return replace(self, training=training)
 
     def _faced(self, config: TrialConfig) -> Iterator[tuple[str, Dimension | None, object]]:
         """Yield each value of `config` with its path and the dimension that must contain it."""

@@ -103,6 +103,13 @@ class PythonSpace(SearchSpace):
             "have it suggest `pretrained=False`",
         )
 
+    def with_training(self, **fields: Scalar) -> SearchSpace:
+        """Refuse: only its author knows what a function returns."""
+        raise UsageError(
+            f"only a space in YAML can be told {' and '.join(fields)}, and {self.name} is a Python function",
+            "have it return them under `training`",
+        )
+
 
 def _imported(module: str) -> ModuleType:
     if not module.endswith(".py"):

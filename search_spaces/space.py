@@ -82,6 +82,14 @@ class SearchSpace(ABC):
         """Return the same space with random weights where it asks for trained ones."""
 
     @abstractmethod
+    def with_training(self, **fields: Scalar) -> SearchSpace:
+        """Return the same space with these fields of `TrainingConfig` pinned, whatever it says of them.
+
+        Raises:
+            UsageError: If a value breaks its law, or the space is a function.
+        """
+
+    @abstractmethod
     def require_weights(self) -> None:
         """Refuse, before anything is trained, networks whose trained weights cannot be had.
 

@@ -48,11 +48,11 @@ def check_space(
     # Only frozen features care how features are fused.
     fusions = ends(backbone["fusion"]) if list(families["frozen"]) != ["none"] else ("none",)
     sources = [(*origin, fusion) for origin, fusion in product(origins, fusions) if _has(origin[0], fusion)]
-    stops = ends(training["early_stopping"])
+    stops = list(product(ends(training["early_stopping"]), ends(training["compile"])))
     ops = list(_extremes(augment))
     for members in product(*(_extremes(families[family]) for family in (*TECHNIQUES, *COMPANIONS))):
         techniques = dict(zip((*TECHNIQUES, *COMPANIONS), members, strict=True))
-        for (name, pretrained, weights, fusion), stop in product(sources, stops):
+        for (name, pretrained, weights, fusion), (stop, compiles) in product(sources, stops):
             validated(
                 TrialConfig,
                 {
@@ -65,7 +65,7 @@ def check_space(
                         "weights": weights,
                         "fusion": fusion,
                     },
-                    "training": {"early_stopping": stop},
+                    "training": {"early_stopping": stop, "compile": compiles},
                 },
             )
 

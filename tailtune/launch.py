@@ -18,6 +18,7 @@ from tailtune.progress import Watcher
 from tailtune.search import Outcome, run_search
 from tailtune.study import StartingPoint, Study
 from tailtune.study_spec import FILE, BudgetSpec, DataSpec, ResourceSpec, SpaceSpec, SplitSpec, StudySpec
+from trainable.component import validated
 from trainable.config import TrialConfig
 from trainable.data.load import load_dataset
 from trainable.data.split import load_split, make_split, save_split
@@ -57,6 +58,11 @@ def prepare(request: Request, watcher: Watcher) -> Prepared:
     if request.pretrained is False:
         space = space.at_random()
         starts = [(name, _without_weights(config)) for name, config in starts]
+    asked = {"precision": request.precision, "compile": request.compile}
+    training = {key: value for key, value in asked.items() if value is not None}
+    if training:
+        space = space.with_training(**training)
+        starts = [(name, _trained_so(config, training)) for name, config in starts]
     if request.widen:
         for _, config in starts:
             space = space.widened(config)
@@ -202,6 +208,11 @@ def starting_point(name: str, home: Path, base: TrialConfig) -> tuple[str, Trial
 def _without_weights(config: TrialConfig) -> TrialConfig:
     backbone = config.backbone.model_copy(update={"pretrained": False, "weights": None})
     return config.model_copy(update={"backbone": backbone})
+
+
+def _trained_so(config: TrialConfig, training: Mapping[str, Any]) -> TrialConfig:
+    changed = {**config.training.model_dump(), **training}
+    return validated(TrialConfig, config.model_dump() | {"training": changed}, config.name or "starting point")
 
 
 def _run(

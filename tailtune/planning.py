@@ -49,6 +49,8 @@ class Request:
     start_from: Sequence[str] = ()
     widen: bool = False
     pretrained: bool | None = None
+    precision: str | None = None
+    compile: bool | None = None
     storage: str | None = None
     address: str | None = None
     seed: int = 0

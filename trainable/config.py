@@ -91,6 +91,9 @@ class TrainingConfig(Frozen):
     threads: Annotated[int, Field(ge=1, le=4096)] | None = None
     """CPU threads; None takes what the process was given. Another number rounds differently, so that an
     exported configuration names what its trial had. No part of the fingerprint."""
+    compile: bool = False
+    """Training passes go through `torch.compile`: minutes for a first trial, and worth it on GPUs only
+    (`benchmarks/speed.md`); frozen features have no such passes. No part of the fingerprint."""
 
 
 class TrialConfig(Frozen):
@@ -152,7 +155,8 @@ class TrialConfig(Frozen):
     def fingerprint(self) -> str:
         """Return 16 hex digits that equal configurations share; seed, name and `allow` do not count."""
         counted = self.model_dump(mode="json", exclude={"seed", "name", "allow"})
-        counted["training"].pop("threads")
+        for speed in ("threads", "compile"):
+            counted["training"].pop(speed)
         counted["augment"] = sorted(counted["augment"], key=lambda op: op["name"])
         return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:16]
 

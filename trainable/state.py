@@ -17,6 +17,7 @@ from trainable.backbones import build_backbone, input_statistics
 from trainable.backbones.cost import count_flops, count_parameters
 from trainable.backbones.taps import classifier_of
 from trainable.bundle import Preprocessing
+from trainable.compiling import compiled
 from trainable.config import TrialConfig
 from trainable.corrector import Corrected, classifier_in, correct
 from trainable.data.batches import Batches
@@ -122,6 +123,8 @@ class TrialState:
         self.loss = config.loss.build(
             LossContext(self.class_counts, self.sampler.class_distribution(0), self.first_epochs)
         ).to(device)
+        compiles = config.training.compile and not config.frozen.active
+        self._compiled = compiled(self.model) if compiles else None
         self.stepper = self._new_stepper()
         self.steps_per_epoch = self.batches.steps_per_epoch(len(labels))
         self.schedule = config.schedule.build(self.first_epochs, self.steps_per_epoch)
@@ -148,6 +151,7 @@ class TrialState:
             mixes=config.mixing.name != "none",
             device=self.device,
             terms=self.terms,
+            forward=self._compiled,
         )
 
     def _begin_second_stage(self, retraining: Crt) -> None:

@@ -44,6 +44,7 @@ class Stepper:
         mixes: Whether batches may have partners; without, half of the losses is saved.
         terms: What techniques add to the loss; None adds nothing.
         device: Where everything lives.
+        forward: The same model compiled; None takes it as it is.
     """
 
     def __init__(
@@ -58,10 +59,11 @@ class Stepper:
         mixes: bool,
         device: torch.device,
         terms: Terms | None = None,
+        forward: nn.Module | None = None,
     ) -> None:
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.precision, self.accumulate, self.clip_norm, self.device = precision, accumulate, clip_norm, device
-        self.mixes = mixes
+        self.mixes, self.forward = mixes, model if forward is None else forward
         self.scaler = precision.scaler(device)
         self.class_weights: Tensor | None = None
         self.terms = terms or Terms.none(model)
@@ -153,7 +155,7 @@ class Stepper:
                 memory_format=self.precision.memory_format
             )
         with self.precision.autocast(self.device), self.terms.taps.reading() as catch:
-            logits = self.model(images)
+            logits = self.forward(images)
         return Seen(
             logits=logits[:size],
             view_logits=None if views is None else logits[size:].unflatten(0, (-1, size)).transpose(0, 1),

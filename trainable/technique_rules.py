@@ -41,7 +41,19 @@ def check_techniques(config: TrialConfig) -> None:
         )
     if isinstance(config.classifier_retraining, Crt):
         _check_retraining(config, config.classifier_retraining)
+    if config.training.compile:
+        _check_compile(config)
     _check_network(config)
+
+
+def _check_compile(config: TrialConfig) -> None:
+    # The hooks that read a network are part of what is compiled: later passes would be read by the first one's.
+    for key in ("deep_supervision", "contrastive"):
+        if getattr(config, key).name != "none":
+            raise UsageError(
+                f"training.compile takes networks that nothing reads from inside, got {key} as well",
+                f"set `training.compile: false`, or `{key}: none`",
+            )
 
 
 def _check_frozen(config: TrialConfig, frozen: Features) -> None:

@@ -86,6 +86,12 @@ def search(
         bool, typer.Option("--widen", help="Widen the space to hold the starting points.")
     ] = False,
     no_pretrained: NoPretrained = False,
+    precision: Annotated[
+        str | None, typer.Option("--precision", help="auto, fp32, bf16 or fp16; the space's own by default.")
+    ] = None,
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="Compile training passes: minutes at first, for GPUs.")
+    ] = False,
     storage: Annotated[
         str | None,
         typer.Option("--storage", metavar="URL", help="Optuna storage; SQLite in the study's folder."),
@@ -121,7 +127,8 @@ def search(
         "study": study, "space": space, "trials": trials, "epochs": epochs, "metric": metric,
         "image_size": image_size(size), "resize": resize, "flips": flips, "cpus_per_trial": cpus_per_trial,
         "gpus_per_trial": gpus_per_trial, "concurrent": concurrent, "start_from": _listed(start_from),
-        "pretrained": False if no_pretrained else None, "widen": widen, "storage": storage,
+        "pretrained": False if no_pretrained else None, "precision": precision, "compile": compile_ or None,
+        "widen": widen, "storage": storage,
         "address": address, "seed": seed, "group_by": group_by,
         "test_fraction": test_fraction, "home": home, "time_budget": duration(time_budget),
     }  # fmt: skip
