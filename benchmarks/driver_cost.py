@@ -5,8 +5,8 @@
     python -m benchmarks.driver_cost --growth 1000 3000 10000
 
 Both sides: the space `tiny` (a dozen conditional parameters), TPE, SQLite, four trials at a time, workers used
-again, one epoch a trial. Stock is Ray's OptunaSearch with Optuna's own TPE. A round is 100 trials of each, in
-turn, in copies of one study that has 950 finished ones: what a trial costs as the study passes 1,000. `--whole`
+again, one epoch a trial. Stock is Ray's OptunaSearch with Optuna's own TPE. A round is 40 trials of each, in
+turn, in copies of one study that has 980 finished ones: what a trial costs as the study passes 1,000. `--whole`
 runs a search of so many from its beginning, ours and then stock's, once. The growth is sampled: 20 suggestions
 and results of a ledger whose study already has so many finished trials, TPE's own suggestion (`sample_relative`
 and `sample_independent`) and everything else apart.
@@ -41,7 +41,7 @@ from tailtune.study import Study
 from trainable.config import TrialConfig
 
 SPACE, CONCURRENT = "tiny", 4
-BEFORE, TRIALS = 950, 100
+BEFORE, TRIALS = 980, 40
 DRAWN = 250
 TABLES = ("trials", "trial_params", "trial_values", "trial_intermediate_values", "trial_user_attributes")
 
