@@ -137,6 +137,12 @@ class RecordFolder:
         content = _npz({"confusion": confusion.astype(np.int32)}, compress=True)
         self.write_bytes(f"confusions/{epoch:04d}.npz", content, attempt)
 
+    def drop_confusions(self, after: int) -> None:
+        """Delete the confusion matrices of epochs later than `after`: those that are trained again."""
+        for path in (self.path / "confusions").glob("[0-9]*.npz"):
+            if path.stem.isdecimal() and int(path.stem) > after:
+                path.unlink(missing_ok=True)
+
     def load(self) -> TrialRecord:
         """Return trial and summary as one; what cannot be read makes a FAIL with the file named."""
         number = int(self.path.name) if self.path.name.isdecimal() else 0

@@ -150,8 +150,8 @@ def write_bundle(
     if epoch not in (None, predictions.epoch):
         raise TailtuneError(
             f"the weights in {record.path} are of epoch {epoch}, its predictions of epoch {predictions.epoch}: "
-            "a running trial's weights are written now and then",
-            "wait for its end",
+            "an unfinished trial's weights are written now and then",
+            "let the trial end: wait, or resume its study",
         )
     config = _as_it_ran(config, record)
     inside = record.path.parent == out

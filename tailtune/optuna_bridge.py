@@ -40,7 +40,10 @@ class _Live:
     grace_epochs: int
     reported: set[int]
     lost: int = 0
-    lost_at: int = 0
+    lost_at: tuple[int, int] = (0, 0)
+    """What it had reached when it was last lost, and where it had gone on from before."""
+    begun_at: int = 0
+    """The first epoch that this attempt told: its checkpoint's."""
 
 
 class Ledger:
@@ -249,7 +252,7 @@ class Ledger:
             frozen.user_attrs.get("grace_epochs", 1),
             set(frozen.intermediate_values),
             0 if former is None else former.lost,
-            0 if former is None else former.lost_at,
+            (0, 0) if former is None else former.lost_at,
         )
         self._observer.trial_started(number, config, resumed=bool(frozen.intermediate_values))
         return assignment
@@ -264,6 +267,7 @@ class Ledger:
         if live.info.host is None and result.host is not None:
             live.info = replace(live.info, host=result.host)
             self._books.storage.set_trial_user_attr(live.trial_id, "host", result.host)
+        live.begun_at = live.begun_at or result.epoch
         for epoch, value in result.history:
             self._report(live, epoch, value)
         diverged = result.diverged
@@ -279,7 +283,8 @@ class Ledger:
             self._finish(
                 live, TrialState.FAIL, None, f"no finite final value at epoch {result.epoch}", result.cost
             )
-        elif self._asha.stops(number, result.epoch):
+        elif result.epoch >= max(live.reported) and self._asha.stops(number, result.epoch):
+            # A trial that goes on from an older checkpoint passes its rungs again, and is not judged again.
             reason = f"stopped by ASHA at epoch {result.epoch}"
             self._finish(live, TrialState.PRUNED, result.value, reason, result.cost)
         return number not in self.live
@@ -294,14 +299,15 @@ class Ledger:
         """Take back a trial whose worker process is gone: it goes on elsewhere, unless that is of no use.
 
         A lost node or a process that the kernel killed is no fault of the configuration. One that dies
-        `LOSSES_BEFORE_FAIL` times without getting any further has crashed.
+        `LOSSES_BEFORE_FAIL` times without getting any further, nor its checkpoint, has crashed.
         """
         live = self.live.get(number)
         if live is None:
             return
-        reached = max(live.reported, default=0)
-        live.lost = live.lost + 1 if reached <= live.lost_at or live.lost == 0 else 1
-        live.lost_at = reached
+        now_at = (max(live.reported, default=0), live.begun_at)
+        further = any(new > old for new, old in zip(now_at, live.lost_at, strict=True))
+        live.lost = 1 if further else live.lost + 1
+        live.lost_at = now_at
         if live.lost >= LOSSES_BEFORE_FAIL:
             self._finish(live, TrialState.FAIL, None, reason, {})
             return
@@ -324,14 +330,13 @@ class Ledger:
 
     def _report(self, live: _Live, epoch: int, value: float) -> None:
         number = live.assignment.number
-        if not math.isfinite(value):
+        if epoch in live.reported or not math.isfinite(value):
             return
         self._asha.record(number, epoch, value, live.grace_epochs)
-        if epoch not in live.reported:
-            live.reported.add(epoch)
-            self.reports += 1
-            self._books.storage.set_trial_intermediate_value(live.trial_id, epoch, value)
-            self._observer.epoch_ended(number, epoch, value)
+        live.reported.add(epoch)
+        self.reports += 1
+        self._books.storage.set_trial_intermediate_value(live.trial_id, epoch, value)
+        self._observer.epoch_ended(number, epoch, value)
 
     def _finish(
         self,

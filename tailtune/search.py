@@ -183,7 +183,7 @@ def _storage_fault(study: Study, fault: Exception) -> TailtuneError:
     said = fault.message if isinstance(fault, CannotWrite) else _line(fault)
     return TailtuneError(
         f"the search could not go on: {said}",
-        f"mend that, then `tailtune resume {study.name}`; every finished epoch is kept",
+        f"mend that, then `tailtune resume {study.name}`; trials go on from their checkpoints",
     )
 
 

@@ -27,7 +27,9 @@ def save_checkpoint(record: RecordFolder, state: dict[str, Any], attempt: str | 
 def load_checkpoint(
     record: RecordFolder | None, device: torch.device, config: TrialConfig
 ) -> dict[str, Any] | None:
-    """Return the record's checkpoint with its tensors on `device`, or None where there is no such thing.
+    """Return the record's checkpoint with its tensors on `device`, or None where there is none to use.
+
+    A checkpoint of an older format is passed over: its trial is trained anew.
 
     Raises:
         TailtuneError: If the file cannot be read, a newer tailtune wrote it, or it is of a trial other
@@ -41,7 +43,9 @@ def load_checkpoint(
     except Exception as error:
         reason = str(error).splitlines()[0][:120]
         raise TailtuneError(f"checkpoint {path} cannot be read: {reason}", "delete it to train anew") from None
-    if state.get("format") != FORMAT:
+    if state.get("format", 0) < FORMAT:
+        return None
+    if state["format"] != FORMAT:
         raise TailtuneError(
             f"checkpoint {path} has format {state.get('format')}, this tailtune reads {FORMAT}",
             "use the tailtune that wrote it, or delete it to train anew",

@@ -30,4 +30,7 @@ def compiled(model: nn.Module) -> nn.Module:
             f"training.compile needs a C++ compiler, but there is no {wanted}",
             "install one, name it in CXX, or leave training.compile off",
         )
-    return torch.compile(model)  # type: ignore[return-value]
+    # Networks of one class share their compiled versions, those of ended trials too, and only eight are kept.
+    # Shapes are fixed: what a resumed trial compiles must not depend on which shape came first.
+    torch.compiler.reset()
+    return torch.compile(model, dynamic=False)  # type: ignore[return-value]

@@ -93,8 +93,10 @@ class History:
         passes = 1 + len(config.tta.views(config.data.flips))
         self.cost = Cost(parameters=state.parameters, flops=state.flops, forward_passes=passes)
         self.meter = Meter(state.device)
-        if keeper is not None and saved is not None:
-            self._resume(keeper, saved)
+        if keeper is not None:
+            if saved is not None:
+                self._resume(keeper, saved)
+            keeper.record.drop_confusions(after=len(self.rows))
 
     def _resume(self, keeper: Keeper, saved: Mapping[str, Any]) -> None:
         """Go back to what the checkpoint speaks of, on disk as well: small files may be of later epochs."""
@@ -181,7 +183,6 @@ class History:
         self.diverged = divergence(losses, predictions.logits) or divergence(losses, stored.logits)
         if self.diverged is not None:
             if self.keeper is not None:
-                self.keeper.write_weights()
                 self.keeper.record.write_summary(self._summary(), self.keeper.attempt)
             return self.report()
         val_loss = mean_cross_entropy(predictions.logits, predictions.targets)

@@ -16,15 +16,15 @@ CHECKPOINT_SECONDS = 5.0
 SHARE = 0.01
 """Of a trial's time that its checkpoints may take."""
 MOST_SECONDS = 300.0
-"""A kill costs no more than that and an epoch, however slow the disk."""
+"""However slow the disk, a checkpoint is due by then; its cost may be more than its share."""
 
 
 class Keeper:
     """Writes the record of one trial.
 
     The weights of the chosen epoch wait in memory for the next checkpoint or the trial's end; a checkpoint is
-    written once `checkpoint_seconds` have gone by, and a hundred times what one takes. A kill costs at most
-    the training since then, which a resumed trial repeats with the same result.
+    written after the first epoch that ends `checkpoint_seconds` and a hundred times what one takes after the
+    last. A kill costs the training since then, which a resumed trial repeats, on a CPU with the same result.
 
     Args:
         record: Where everything goes.
@@ -36,7 +36,9 @@ class Keeper:
         self, record: RecordFolder, attempt: str | None, checkpoint_seconds: float = CHECKPOINT_SECONDS
     ) -> None:
         self.record, self.attempt = record, attempt
-        self._wait, self._last = checkpoint_seconds, time.perf_counter()
+        self._least = self._wait = checkpoint_seconds
+        self._last = time.perf_counter()
+        self._has_checkpoint = (record.path / "checkpoint.pt").exists()
         self._weights: dict[str, Tensor] = {}
         self._waiting: tuple[int, bytes] | None = None
         """Epoch and preprocessing of weights that are not written yet."""
@@ -73,18 +75,19 @@ class Keeper:
             self.record.write_predictions(predictions, self.attempt)
         self.record.write_confusion(len(rows), confusion, self.attempt)
         start = time.perf_counter()
-        if start - self._last >= self._wait:
-            self.write_weights()
+        due = start - self._last >= self._wait
+        if due or summary.finished:
+            self._write_weights()
+        # At the end where there is one already: it must not speak of weights that are no longer there.
+        if due or (summary.finished and self._has_checkpoint):
             save_checkpoint(self.record, state(), self.attempt)
-            self._last = time.perf_counter()
-            if self._wait:
-                self._wait = min(max(self._wait, (self._last - start) / SHARE), MOST_SECONDS)
-        elif summary.finished:
-            self.write_weights()
+            self._has_checkpoint, self._last = True, time.perf_counter()
+            took = self._last - start
+            self._wait = max(self._least, min(took / SHARE, MOST_SECONDS)) if self._least else 0.0
         self.record.write_epochs(rows, self.attempt)
         self.record.write_summary(summary, self.attempt)
 
-    def write_weights(self) -> None:
+    def _write_weights(self) -> None:
         """Write the weights that wait, if any do."""
         if self._waiting is None:
             return

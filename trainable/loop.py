@@ -45,7 +45,7 @@ def fit(
             `config.data.folds`, the first two together are dealt into folds, trained one after the other.
         record: Where record and checkpoint go; None keeps nothing.
         attempt: Id of this attempt; writing raises `Superseded` once another has claimed the record.
-        checkpoint_seconds: Training that a kill may cost, at least 0, see `Keeper`; 0: the running epoch alone.
+        checkpoint_seconds: Least time between two checkpoints, see `Keeper`; 0 writes one after every epoch.
         device: Torch device; None takes the GPU where there is one.
         cache_dir: Where measurements and other things that trials share are kept; None keeps them in memory.
 

@@ -164,7 +164,7 @@ def test_weights_and_predictions_of_two_epochs_are_no_bundle(bundle: Path, tmp_p
     copy.write_predictions(dataclasses.replace(predictions, epoch=predictions.epoch + 1))
     with pytest.raises(TailtuneError, match=r"are of epoch ., its predictions of epoch") as caught:
         write_bundle(copy, config, tmp_path / "out", {})
-    assert caught.value.remedy == "wait for its end"
+    assert caught.value.remedy == "let the trial end: wait, or resume its study"
     assert not (tmp_path / "out").exists()
 
 

@@ -133,6 +133,52 @@ def test_a_lost_worker_is_no_fault_of_the_trial_unless_it_gets_no_further(study:
     assert sorted(trials(study)[0].intermediate_values) == [1, 2, 3]
 
 
+def test_a_worker_that_is_lost_while_it_catches_up_gets_further_with_its_checkpoint(study: Study) -> None:
+    ledger = study.ledger(ToySpace())
+    assignment = ledger.ask()
+    assert assignment is not None
+    run(ledger, 0, assignment.config, upto=3)
+    ledger.lost(0, "node died")
+    for checkpoint in (1, 2, 3):  # each time a newer one, though no epoch that the study had not heard of
+        assert ledger.ask() is not None
+        assert not ledger.result(0, EpochResult(checkpoint, curve(assignment.config, checkpoint)))
+        ledger.lost(0, "node died")
+    assert trials(study)[0].state.name == "WAITING"
+    for _ in range(2):
+        assert ledger.ask() is not None
+        ledger.result(0, EpochResult(3, curve(assignment.config, 3)))
+        ledger.lost(0, "node died")
+    assert trials(study)[0].state.name == "FAIL"
+
+
+def test_a_trial_that_goes_on_from_an_older_checkpoint_is_not_judged_again_at_the_rungs_it_has_passed(
+    tmp_path: Path,
+) -> None:
+    study = make(tmp_path, 6, 8, grace=2, factor=2)
+    ledger = study.ledger(ToySpace())
+    slow = ledger.ask()
+    assert slow is not None
+    for epoch in (1, 2, 3):
+        assert not ledger.result(slow.number, EpochResult(epoch, 0.1 * epoch))
+    ledger.lost(slow.number, "node died")
+    again = ledger.ask()
+    assert again is not None
+    assert again.number == slow.number
+    rivals = [ledger.ask() for _ in range(3)]
+    for rival in rivals:
+        assert rival is not None
+        for epoch in (1, 2):
+            assert not ledger.result(rival.number, EpochResult(epoch, 0.8 + 0.01 * rival.number))
+    assert not ledger.result(again.number, EpochResult(2, 0.2)), "by now it is the worst of four at this rung"
+    assert not ledger.result(again.number, EpochResult(3, 0.9)), "the study keeps what it was told first"
+    assert trials(study)[slow.number].intermediate_values == {1: 0.1, 2: 0.2, 3: pytest.approx(0.3)}
+    for rival in rivals:
+        assert rival is not None
+        for epoch in (3, 4):
+            ledger.result(rival.number, EpochResult(epoch, 0.9))
+    assert ledger.result(again.number, EpochResult(4, 0.4)), "a new rung judges it"
+
+
 def test_killed_driver_leaves_trials_that_go_on_under_their_numbers(study: Study) -> None:
     ledger = study.ledger(ToySpace())
     first, second = ledger.ask(), ledger.ask()

@@ -1,4 +1,4 @@
-"""`torch.compile` by choice: the same training up to rounding, and a refusal before anything is trained."""
+"""`torch.compile` by choice: the same training up to rounding, and refusals before it begins."""
 
 from __future__ import annotations
 
@@ -37,9 +37,7 @@ def test_a_machine_without_a_compiler_is_told_so_before_it_trains(
     digits: ImageDataset, split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(
-        TailtuneError, match=r"needs a C.. compiler, but there is no no-such"
-    ) as caught:
+    with pytest.raises(TailtuneError, match=r"needs a C.. compiler, but there is no no-such") as caught:
         next(fit(small(training={"compile": True}), digits, split, device="cpu"))
     assert caught.value.remedy == "install one, name it in CXX, or leave training.compile off"
 

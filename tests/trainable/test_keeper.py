@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from analysis.records import RecordFolder, Summary
@@ -24,13 +25,13 @@ class Clock:
     """Shows what it is told to; a checkpoint of `took` seconds moves it on."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, took: float) -> None:
-        self.now, self.saved = 0.0, 0
+        self.now, self.saved, self.took = 0.0, 0, took
         monkeypatch.setattr(keeper.time, "perf_counter", lambda: self.now)
         save = keeper.save_checkpoint
 
         def slow(*arguments: object) -> None:
             save(*arguments)  # type: ignore[arg-type]
-            self.now += took
+            self.now += self.took
             self.saved += 1
 
         monkeypatch.setattr(keeper, "save_checkpoint", slow)
@@ -77,6 +78,46 @@ def test_the_chosen_epochs_weights_are_there_at_the_end_whatever_the_pace(
         np.testing.assert_array_equal(one[key], two[key], err_msg=key)
 
 
+def test_a_finished_trial_with_a_checkpoint_is_told_again_not_trained_again(
+    digits: ImageDataset, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last checkpoint speaks of the weights that are there, whatever the pace."""
+    clock, record = Clock(monkeypatch, 0.1), RecordFolder(tmp_path)
+    told = []
+    for report in fit(small(epochs=4), digits, split, record=record, device="cpu"):
+        told.append(report)
+        clock.now += 20.0 if report.epoch == 1 else 0.1
+    assert clock.saved == 2, "after the second epoch and the last"
+    again = list(fit(small(epochs=4), digits, split, record=record, device="cpu"))
+    assert [(report.epoch, report.final) for report in again] == [(4, True)]
+    assert (again[0].curve, again[0].best_epoch) == (told[-1].curve, told[-1].best_epoch)
+
+
+def test_one_slow_write_does_not_stretch_the_pace_for_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, kept = Clock(monkeypatch, 3.0), Keeper(RecordFolder(tmp_path), None)
+    for took in (3.0, 0.01):
+        clock.took = took
+        clock.now += 300.0
+        kept.epoch(np.eye(2), None, [], Summary(epoch=1), dict)
+    saved = clock.saved
+    clock.now += 5.0
+    kept.epoch(np.eye(2), None, [], Summary(epoch=1), dict)
+    assert clock.saved == saved + 1
+
+
+def test_a_checkpoint_of_an_older_format_is_passed_over(
+    digits: ImageDataset, split: Split, tmp_path: Path
+) -> None:
+    record = RecordFolder(tmp_path)
+    list(fit(small(epochs=2), digits, split, record=record, checkpoint_seconds=0, device="cpu"))
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    torch.save({**saved, "format": 1}, tmp_path / "checkpoint.pt")
+    again = list(fit(small(epochs=2), digits, split, record=record, checkpoint_seconds=0, device="cpu"))
+    assert [report.epoch for report in again] == [1, 2]
+
+
 @pytest.mark.parametrize("folds", [1, 2], ids=["plain", "folds"])
 def test_going_on_from_an_older_checkpoint_equals_an_uninterrupted_trial(
     folds: int, digits: ImageDataset, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -94,7 +135,7 @@ def test_going_on_from_an_older_checkpoint_equals_an_uninterrupted_trial(
     assert (clock.saved, len(broken.epochs())) == (1, reached)
     resumed = fit(config, digits, split, record=broken, device="cpu")
     told = [next(resumed)]
-    assert told[0].epoch == len(broken.epochs()) == kept
+    assert told[0].epoch == len(broken.epochs()) == len(broken.confusions()) == kept
     assert consistent(broken, told[0])
     told += list(resumed)
     assert [report.epoch for report in told] == list(range(kept, len(reports) + 1))
@@ -102,6 +143,8 @@ def test_going_on_from_an_older_checkpoint_equals_an_uninterrupted_trial(
     assert told[-1].best_macro_f1 == reports[-1].best_macro_f1
     assert [untimed(row) for row in broken.epochs()] == [untimed(row) for row in whole.epochs()]
     assert consistent(broken, told[-1])
+    for epoch, confusion in whole.confusions().items():
+        np.testing.assert_array_equal(broken.confusions()[epoch], confusion)
     one, two = (load_file(record.path / "best.safetensors") for record in (whole, broken))
     for key in one:
         np.testing.assert_array_equal(one[key], two[key], err_msg=key)
