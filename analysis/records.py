@@ -7,6 +7,7 @@ not there yet is None or empty, unknown keys are passed over, and a damaged file
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -19,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from analysis.atomic import Claim, Content, Superseded, write_atomic
+from analysis.atomic import Claim, Content, Superseded, write_atomic, write_error
 from analysis.errors import TailtuneError
 from analysis.record_types import FORMAT, Cost, EpochRow, Predictions, Summary, TrialInfo, TrialState
 
 T = TypeVar("T")
+_OF_EPOCHS = ("summary.json", "epochs.jsonl", "predictions.npz", "checkpoint.pt", "best.safetensors")
 
 __all__ = [
     "CorruptRecord",
@@ -137,11 +139,28 @@ class RecordFolder:
         content = _npz({"confusion": confusion.astype(np.int32)}, compress=True)
         self.write_bytes(f"confusions/{epoch:04d}.npz", content, attempt)
 
-    def drop_confusions(self, after: int) -> None:
-        """Delete the confusion matrices of epochs later than `after`: those that are trained again."""
-        for path in (self.path / "confusions").glob("[0-9]*.npz"):
-            if path.stem.isdecimal() and int(path.stem) > after:
-                path.unlink(missing_ok=True)
+    def drop(self, attempt: str | None, *, after: int) -> None:
+        """Delete what speaks of epochs later than `after`, which are trained again; all of them where it is 0.
+
+        Raises:
+            Superseded: If another attempt has claimed the folder.
+            CannotWrite: If the folder cannot be written.
+        """
+        stale = [
+            path
+            for path in (self.path / "confusions").glob("[0-9]*.npz")
+            if path.stem.isdecimal() and int(path.stem) > after
+        ]
+        if after == 0:
+            stale += [path for name in _OF_EPOCHS if (path := self.path / name).exists()]
+        if not stale:
+            return
+        with contextlib.nullcontext() if attempt is None else Claim(self.path, attempt).held():
+            for path in stale:
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as error:
+                    raise write_error(path, error) from None
 
     def load(self) -> TrialRecord:
         """Return trial and summary as one; what cannot be read makes a FAIL with the file named."""

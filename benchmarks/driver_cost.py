@@ -8,8 +8,8 @@ Both sides: the space `tiny` (a dozen conditional parameters), TPE, SQLite, four
 again, one epoch a trial. Stock is Ray's OptunaSearch with Optuna's own TPE. A round is 40 trials of each, in
 turn, in copies of one study that has 980 finished ones: what a trial costs as the study passes 1,000. `--whole`
 runs a search of so many from its beginning, ours and then stock's, once. The growth is sampled: 20 suggestions
-and results of a ledger whose study already has so many finished trials, TPE's own suggestion (`sample_relative`
-and `sample_independent`) and everything else apart.
+and results of a ledger whose study already has so many finished trials, TPE's own suggestion (`TPES_OWN`, the
+sampler's methods) and everything else apart.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from trainable.config import TrialConfig
 SPACE, CONCURRENT = "tiny", 4
 BEFORE, TRIALS = 980, 40
 DRAWN = 250
+TPES_OWN = ("infer_relative_search_space", "sample_relative", "sample_independent")
 TABLES = ("trials", "trial_params", "trial_values", "trial_intermediate_values", "trial_user_attributes")
 
 
@@ -207,7 +208,7 @@ def growth(counts: list[int], samples: int = 20) -> None:
                 ledger = study.ledger(space)
                 opening = time.process_time() - start
                 clock, own = Clock(), optuna.samplers.TPESampler
-                methods = {name: getattr(own, name) for name in ("sample_relative", "sample_independent")}
+                methods = {name: getattr(own, name) for name in TPES_OWN}
                 for name, method in methods.items():
                     setattr(own, name, clock.around(method))
                 start = time.process_time()

@@ -18,6 +18,7 @@ from tailtune.progress import Watcher
 from tailtune.search import Outcome, run_search
 from tailtune.study import StartingPoint, Study
 from tailtune.study_spec import FILE, BudgetSpec, DataSpec, ResourceSpec, SpaceSpec, SplitSpec, StudySpec
+from trainable.compiling import require_compiler
 from trainable.component import validated
 from trainable.config import TrialConfig
 from trainable.data.load import load_dataset
@@ -60,6 +61,8 @@ def prepare(request: Request, watcher: Watcher) -> Prepared:
         starts = [(name, _without_weights(config)) for name, config in starts]
     asked = {"precision": request.precision, "compile": request.compile}
     training = {key: value for key, value in asked.items() if value is not None}
+    if request.compile and request.address is None:
+        require_compiler()
     if training:
         space = space.with_training(**training)
         starts = [(name, _trained_so(config, training)) for name, config in starts]

@@ -41,7 +41,7 @@ class _Live:
     reported: set[int]
     lost: int = 0
     lost_at: tuple[int, int] = (0, 0)
-    """What it had reached when it was last lost, and where it had gone on from before."""
+    """The furthest that it had reached when it was lost, and that it had gone on from."""
     begun_at: int = 0
     """The first epoch that this attempt told: its checkpoint's."""
 
@@ -307,7 +307,7 @@ class Ledger:
         now_at = (max(live.reported, default=0), live.begun_at)
         further = any(new > old for new, old in zip(now_at, live.lost_at, strict=True))
         live.lost = 1 if further else live.lost + 1
-        live.lost_at = now_at
+        live.lost_at = (max(now_at[0], live.lost_at[0]), max(now_at[1], live.lost_at[1]))
         if live.lost >= LOSSES_BEFORE_FAIL:
             self._finish(live, TrialState.FAIL, None, reason, {})
             return

@@ -12,6 +12,20 @@ from torch import nn
 from analysis.errors import TailtuneError
 
 
+def require_compiler() -> None:
+    """Refuse a machine on which nothing can be compiled.
+
+    Raises:
+        TailtuneError: If there is no C++ compiler, which torch needs for it.
+    """
+    wanted = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(wanted) is None:
+        raise TailtuneError(
+            f"training.compile needs a C++ compiler, but there is no {wanted}",
+            "install one, name it in CXX, or leave training.compile off",
+        )
+
+
 def compiled(model: nn.Module) -> nn.Module:
     """Return `model` behind `torch.compile`: the same parameters, compiled at the first pass.
 
@@ -24,12 +38,7 @@ def compiled(model: nn.Module) -> nn.Module:
     Raises:
         TailtuneError: If there is no C++ compiler, which torch needs for it.
     """
-    wanted = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
-    if shutil.which(wanted) is None:
-        raise TailtuneError(
-            f"training.compile needs a C++ compiler, but there is no {wanted}",
-            "install one, name it in CXX, or leave training.compile off",
-        )
+    require_compiler()
     # Networks of one class share their compiled versions, those of ended trials too, and only eight are kept.
     # Shapes are fixed: what a resumed trial compiles must not depend on which shape came first.
     torch.compiler.reset()

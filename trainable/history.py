@@ -96,7 +96,7 @@ class History:
         if keeper is not None:
             if saved is not None:
                 self._resume(keeper, saved)
-            keeper.record.drop_confusions(after=len(self.rows))
+            keeper.record.drop(keeper.attempt, after=len(self.rows))
 
     def _resume(self, keeper: Keeper, saved: Mapping[str, Any]) -> None:
         """Go back to what the checkpoint speaks of, on disk as well: small files may be of later epochs."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+import torch._dynamo.utils
 
 from analysis.errors import TailtuneError
 from analysis.records import RecordFolder
@@ -25,6 +27,7 @@ def test_a_compiled_trial_learns_what_it_learns_otherwise(
         list(fit(config, digits, split, record=RecordFolder(tmp_path / name), device="cpu"))
         for name, config in (("plain", plain), ("compiled", compiles))
     )
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0, "something was compiled"
     for eager, compiled in zip(one, two, strict=True):
         assert eager.row is not None
         assert compiled.row is not None

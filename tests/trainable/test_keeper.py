@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from analysis.records import RecordFolder, Summary
+from analysis.records import RecordFolder, Summary, Superseded
 from tests.trainable.test_loop import small
 from tests.trainable.test_resume import untimed
 from trainable import keeper
@@ -116,6 +116,22 @@ def test_a_checkpoint_of_an_older_format_is_passed_over(
     torch.save({**saved, "format": 1}, tmp_path / "checkpoint.pt")
     again = list(fit(small(epochs=2), digits, split, record=record, checkpoint_seconds=0, device="cpu"))
     assert [report.epoch for report in again] == [1, 2]
+
+
+def test_a_trial_that_is_trained_anew_begins_with_an_empty_record(
+    digits: ImageDataset, split: Split, tmp_path: Path
+) -> None:
+    record, config = RecordFolder(tmp_path), small(epochs=3)
+    list(fit(config, digits, split, record=record, checkpoint_seconds=1e9, device="cpu"))
+    assert record.summary is not None
+    assert record.summary.finished
+    next(fit(config, digits, split, record=record, checkpoint_seconds=1e9, device="cpu"))
+    assert record.summary.epoch == len(record.epochs()) == len(record.confusions()) == 1
+    assert not (tmp_path / "best.safetensors").exists()
+    record.claim("newer")
+    with pytest.raises(Superseded):
+        record.drop("older", after=0)
+    assert record.summary.epoch == 1
 
 
 @pytest.mark.parametrize("folds", [1, 2], ids=["plain", "folds"])
