@@ -191,7 +191,7 @@ def _epochs(
         value = trial.validate()
         if value > best:
             best = value
-            save_weights(record, copy_weights(trial.trial.averager.evaluated(), {}), epoch, None)
+            save_weights(record, copy_weights(trial.trial.averager.evaluated(), {}), epoch + 1, None)
         yield value
 
 

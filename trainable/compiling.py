@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from analysis.errors import TailtuneError
 
@@ -26,7 +27,7 @@ def require_compiler() -> None:
         )
 
 
-def compiled(model: nn.Module) -> nn.Module:
+def compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
     """Return `model` behind `torch.compile`: the same parameters, compiled at the first pass.
 
     torch keeps what it has compiled, for other trials and processes of the same user on the same machine, where
@@ -42,4 +43,4 @@ def compiled(model: nn.Module) -> nn.Module:
     # Networks of one class share their compiled versions, those of ended trials too, and only eight are kept.
     # Shapes are fixed: what a resumed trial compiles must not depend on which shape came first.
     torch.compiler.reset()
-    return torch.compile(model, dynamic=False)  # type: ignore[return-value]
+    return torch.compile(model, dynamic=False)

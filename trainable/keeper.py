@@ -38,7 +38,6 @@ class Keeper:
         self.record, self.attempt = record, attempt
         self._least = self._wait = checkpoint_seconds
         self._last = time.perf_counter()
-        self._has_checkpoint = (record.path / "checkpoint.pt").exists()
         self._weights: dict[str, Tensor] = {}
         self._waiting: tuple[int, bytes] | None = None
         """Epoch and preprocessing of weights that are not written yet."""
@@ -79,9 +78,9 @@ class Keeper:
         if due or summary.finished:
             self._write_weights()
         # At the end where there is one already: it must not speak of weights that are no longer there.
-        if due or (summary.finished and self._has_checkpoint):
+        if due or (summary.finished and (self.record.path / "checkpoint.pt").exists()):
             save_checkpoint(self.record, state(), self.attempt)
-            self._has_checkpoint, self._last = True, time.perf_counter()
+            self._last = time.perf_counter()
             took = self._last - start
             self._wait = max(self._least, min(took / SHARE, MOST_SECONDS)) if self._least else 0.0
         self.record.write_epochs(rows, self.attempt)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import repeat
 from typing import NamedTuple
 
@@ -59,7 +59,7 @@ class Stepper:
         mixes: bool,
         device: torch.device,
         terms: Terms | None = None,
-        forward: nn.Module | None = None,
+        forward: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.precision, self.accumulate, self.clip_norm, self.device = precision, accumulate, clip_norm, device

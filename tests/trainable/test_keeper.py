@@ -30,7 +30,7 @@ class Clock:
         save = keeper.save_checkpoint
 
         def slow(*arguments: object) -> None:
-            save(*arguments)  # type: ignore[arg-type]
+            save(*arguments)
             self.now += self.took
             self.saved += 1
 
@@ -188,7 +188,7 @@ def test_a_divergence_after_epochs_without_a_checkpoint_is_found_again(
 
     def fourth(*arguments: object) -> str | None:
         # Two calls an epoch: what is predicted and what is stored.
-        return "as told" if next(calls) >= 7 else real(*arguments)  # type: ignore[arg-type]
+        return "as told" if next(calls) >= 7 else real(*arguments)
 
     monkeypatch.setattr(history, "divergence", fourth)
     told = []

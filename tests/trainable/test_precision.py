@@ -70,7 +70,6 @@ needs_bf16 = pytest.mark.skipif(
 
 @needs_bf16
 def test_the_timing_leaves_the_network_as_it_was(digits, split, tmp_path):
-
     timed = TrialState(auto(), digits, split, CPU, cache_dir=tmp_path).model.state_dict()
     plain = TrialState(auto(training={"precision": "fp32"}), digits, split, CPU).model.state_dict()
     assert timed.keys() == plain.keys()
@@ -80,7 +79,6 @@ def test_the_timing_leaves_the_network_as_it_was(digits, split, tmp_path):
 @needs_bf16
 @pytest.mark.parametrize("name", ["fp32", "bf16"])
 def test_a_choice_is_kept_for_trials_of_the_same_network(digits, split, tmp_path, monkeypatch, name):
-
     TrialState(auto(), digits, split, CPU, cache_dir=tmp_path)
     file = tmp_path / "precision.json"
     known = json.loads(file.read_text())
@@ -93,7 +91,6 @@ def test_a_choice_is_kept_for_trials_of_the_same_network(digits, split, tmp_path
 
 @needs_bf16
 def test_a_choice_is_not_taken_over_for_another_size(digits, split, tmp_path):
-
     for data in ({}, {"image_size": [16, 16]}):
         TrialState(auto(data=data), digits, split, CPU, cache_dir=tmp_path)
     assert len(json.loads((tmp_path / "precision.json").read_text())) == 2

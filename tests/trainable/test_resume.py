@@ -126,16 +126,8 @@ def test_files_lost_after_the_checkpoint_come_back(digits: ImageDataset, split: 
 
 def test_what_auto_chose_is_reused(digits: ImageDataset, split: Split, tmp_path: Path) -> None:
     record = RecordFolder(tmp_path)
-    next(
-        fit(
-            small(training={"precision": "bf16"}),
-            digits,
-            split,
-            record=record,
-            checkpoint_seconds=0,
-            device="cpu",
-        )
-    )
+    begun: TrialConfig = small(training={"precision": "bf16"})
+    next(fit(begun, digits, split, record=record, checkpoint_seconds=0, device="cpu"))
     config: TrialConfig = small(training={"precision": "auto"})
     saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     torch.save(saved | {"config": config.model_dump(mode="json")}, tmp_path / "checkpoint.pt")
