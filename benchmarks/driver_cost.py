@@ -33,7 +33,6 @@ from ray import tune
 from benchmarks.studies import Stock, study_in
 from benchmarks.table import Row, run, shown
 from search_spaces.space import SearchSpace, load_space
-from tailtune.algorithm import search_algorithm
 from tailtune.exchange import EpochResult
 from tailtune.ray_runtime import connected_ray
 from tailtune.search import run_search
@@ -161,7 +160,7 @@ def filled(home: Path, count: int, further: int) -> tuple[Study, SearchSpace]:
     """Return a study of `count` finished trials, the same `DRAWN` random ones over and over; `further` lack."""
     study = study_in(home, SPACE, trials=count + further, epochs=1, concurrent=CONCURRENT)
     space = load_space(SPACE)
-    scratch = optuna.create_study(sampler=search_algorithm(0, use_random=True), direction="maximize")
+    scratch = optuna.create_study(sampler=optuna.samplers.RandomSampler(0), direction="maximize")
     base = TrialConfig(epochs=1)
     for number in range(min(count, DRAWN)):
         trial = scratch.ask()

@@ -11,14 +11,45 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalChoiceType
 from optuna.trial import FrozenTrial, TrialState
 
+from tailtune.centre import Centre
+from tailtune.neighbour import Neighbour, best_parameters
 
-def search_algorithm(seed: int, *, use_random: bool = False) -> optuna.samplers.BaseSampler:
-    """Return the search algorithm for one suggestion: TPE, or plain random draws."""
-    if use_random:
+BEGINNING = 10
+"""Trials before TPE takes over; it would draw as many at random."""
+REFUSED_BEFORE_RANDOM = 10
+
+
+def algorithm_for(
+    study: optuna.Study, number: int, seed: int, *, refused: int = 0
+) -> optuna.samplers.BaseSampler:
+    """Return the search algorithm for one suggestion.
+
+    The first trial is the space's centre, the others of the first ten are neighbours of the best so far, then
+    comes TPE. A fresh one for each trial, seeded by its number: a resumed search goes on as an uninterrupted
+    one would, where a single one seeded at the start would repeat its first draws.
+
+    Args:
+        study: What was found so far.
+        number: Of the trial.
+        seed: Of its draws.
+        refused: Suggestions in a row that were duplicates or broke a rule.
+    """
+    if refused >= REFUSED_BEFORE_RANDOM:
         return optuna.samplers.RandomSampler(seed)
+    if number == 0:
+        return Centre()
+    if number < BEGINNING and not refused:
+        return Neighbour(best_parameters(study), seed)
+    return search_algorithm(seed)
+
+
+def search_algorithm(seed: int) -> optuna.samplers.BaseSampler:
+    """Return TPE as a search uses it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return _WaryTPE(multivariate=True, group=True, constant_liar=True, seed=seed)
+        return _WaryTPE(
+            multivariate=True, group=True, constant_liar=True, n_startup_trials=BEGINNING, seed=seed
+        )
 
 
 def enqueue(study: optuna.Study, points: Sequence[tuple[str, dict[str, CategoricalChoiceType]]]) -> None:

@@ -17,8 +17,9 @@ from optuna.trial import TrialState as OptunaState
 
 from analysis.errors import TailtuneError
 from analysis.records import TrialInfo, TrialState
-from tailtune.algorithm import search_algorithm
+from tailtune.algorithm import algorithm_for
 from tailtune.asha import Asha, own_grace
+from tailtune.centre import Centre
 from tailtune.draft import Draft
 from tailtune.exchange import Assignment, EpochResult, Observer, Space
 from tailtune.seeds import derived_seed
@@ -26,7 +27,6 @@ from tailtune.trial_books import TrialBooks, now
 from trainable.component import validated
 from trainable.config import TrialConfig
 
-DUPLICATES_BEFORE_RANDOM = 10
 DUPLICATES_BEFORE_EXHAUSTED = 100
 LOSSES_BEFORE_FAIL = 3
 """A trial whose worker process dies this often without a new epoch in between has crashed."""
@@ -146,7 +146,7 @@ class Ledger:
                 return assignment
         duplicates = 0
         while self._ended + len(self.live) < self._asked and not self.exhausted:
-            refusal, assignment = self._new(ray_id, use_random=duplicates >= DUPLICATES_BEFORE_RANDOM)
+            refusal, assignment = self._new(ray_id, duplicates)
             if assignment is not None:
                 return assignment
             duplicates += 1
@@ -164,7 +164,7 @@ class Ledger:
             return None
         frozen = self._books.frozen(number)
         if "config" not in frozen.user_attrs:
-            self._seed_algorithm(number)  # a space in Python may draw what the starting point leaves open
+            self._study.sampler = Centre()  # for what the starting point leaves open
             return self._resolve(optuna.Trial(self._study, self._books.trial_id(number)), ray_id)[1]
         try:
             config = validated(TrialConfig, frozen.user_attrs["config"], f"trial {number}")
@@ -179,20 +179,13 @@ class Ledger:
         self._ended += 1
         self._observer.trial_ended(frozen.number, TrialState.FAIL, None, reason)
 
-    def _new(self, ray_id: str | None, *, use_random: bool) -> tuple[str, Assignment | None]:
-        """Ask the search algorithm for a new trial."""
-        self._seed_algorithm(len(self._study.get_trials(deepcopy=False)), use_random=use_random)
+    def _new(self, ray_id: str | None, refused: int) -> tuple[str, Assignment | None]:
+        """Ask the search algorithm for a new trial, after so many refused suggestions in a row."""
+        number = len(self._study.get_trials(deepcopy=False))
+        seed = derived_seed(self._seed, "suggest", number)
+        self._study.sampler = algorithm_for(self._study, number, seed, refused=refused)
         draft = Draft(self._study, self._books.storage)
         return self._resolve(draft.trial, ray_id, draft)
-
-    def _seed_algorithm(self, number: int, *, use_random: bool = False) -> None:
-        """Make the search algorithm for trial `number`.
-
-        A fresh one for each trial, seeded by its number: a resumed search goes on as an uninterrupted one
-        would, where a single one seeded at the start would repeat its first draws.
-        """
-        seed = derived_seed(self._seed, "suggest", number)
-        self._study.sampler = search_algorithm(seed, use_random=use_random)
 
     def _resolve(
         self, trial: optuna.Trial, ray_id: str | None, draft: Draft | None = None

@@ -35,6 +35,8 @@ _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # Workers that Ray starts beforehand lack Tune's environment, and end unused: a second of two cores.
+    "RAY_prestart_worker_first_driver": "0",
     # Ray's own memory monitor ends the whole search; the kernel's ends one process, which is handled.
     "RAY_memory_monitor_refresh_ms": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",

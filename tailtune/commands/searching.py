@@ -80,7 +80,11 @@ def search(
     ] = None,
     concurrent: Concurrent = None,
     start_from: Annotated[
-        str | None, typer.Option("--start-from", help="Recipes, config files or a study, with commas between.")
+        str | None,
+        typer.Option(
+            "--start-from",
+            help="Recipes, config files or a study, with commas between; the space's centre by default.",
+        ),
     ] = None,
     widen: Annotated[
         bool, typer.Option("--widen", help="Widen the space to hold the starting points.")

@@ -1,0 +1,121 @@
+"""Where a search begins: whole trials at the centre of a space against trials drawn from it at random.
+
+    python -m benchmarks.first_trial DATA [--space tiny] [--epochs 9] [--image-size HxW] [--flips none|h]
+                                     [--draws 40] [--seeds 4] [--swap family=a,b …]
+
+Each draw is trained once, the centre with several seeds, a trial on each core at a time; nothing is stopped
+early. Shown is the share of the draws that the centre beats on the validation images. With
+`--swap optimizer=sgd,adamw` it says as well what the centre would be with another member in front.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import statistics
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+
+from benchmarks.table import heading
+from search_spaces.space import load_space
+from tailtune.centre import Centre
+from tailtune.commands.options import image_size as pixels
+from trainable.config import DataConfig, TrialConfig
+from trainable.data.load import load_dataset
+from trainable.data.split import make_split
+from trainable.loop import fit
+
+SPLIT_SEED, DRAW_SEED = 100, 777
+
+
+@dataclass(frozen=True)
+class Job:
+    """A configuration to be trained, and what it stands for."""
+
+    name: str
+    config: TrialConfig
+
+
+class Swapped(Centre):
+    """The centre with another member of some families."""
+
+    def __init__(self, instead: dict[str, str]) -> None:
+        self._instead = instead
+
+    def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
+        """Return the member that was asked for, or the centre."""
+        found = super().sample_independent(study, trial, param_name, param_distribution)
+        return self._instead.get(param_name.split("[")[0], found)
+
+
+def value(data: str, cache_dir: Path, job: Job) -> float:
+    """Return the best macro-F1 on the validation images of a whole trial."""
+    torch.set_num_threads(1)
+    dataset = load_dataset(data, data=job.config.data, cache_dir=cache_dir)
+    split = make_split(dataset, seed=SPLIT_SEED, test_fraction=0.0)
+    return max(report.macro_f1 for report in fit(job.config, dataset, split, cache_dir=cache_dir))
+
+
+def jobs(given: argparse.Namespace, base: TrialConfig) -> Iterator[Job]:
+    """Yield the centres, then the draws."""
+    space = load_space(given.space)
+    centres = {"centre": Centre()}
+    for swap in given.swap:
+        family, _, names = swap.partition("=")
+        for name in names.split(","):
+            centres[f"{family} {name}"] = Swapped({f"{family}.name": name})
+    for name, sampler in centres.items():
+        config = space.suggest(optuna.create_study(sampler=sampler).ask(), base)
+        yield from (Job(name, config.model_copy(update={"seed": seed})) for seed in range(given.seeds))
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(DRAW_SEED))
+    yield from (Job("draw", space.suggest(study.ask(), base)) for _ in range(given.draws))
+
+
+def main() -> None:
+    """Print a line for the draws and one for each centre."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("--space", default="tiny")
+    parser.add_argument("--epochs", type=int, default=9)
+    parser.add_argument("--image-size", metavar="HxW")
+    parser.add_argument("--flips", default="none")
+    parser.add_argument("--draws", type=int, default=40)
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--swap", nargs="*", default=[], metavar="FAMILY=A,B")
+    given = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if Path(given.data).exists():
+        given.data = str(Path(given.data).absolute())
+    base = TrialConfig(
+        epochs=given.epochs, data=DataConfig(image_size=pixels(given.image_size), flips=given.flips)
+    )
+    wanted = list(jobs(given, base))
+    spawn = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as cache, ProcessPoolExecutor(mp_context=spawn) as pool:
+        load_dataset(given.data, data=base.data, cache_dir=Path(cache))  # decoded once
+        found = list(pool.map(partial(value, given.data, Path(cache)), wanted))
+    draws = sorted(f for job, f in zip(wanted, found, strict=True) if job.name == "draw")
+    print(heading("python -m benchmarks.first_trial").partition("\n")[0], end="\n\n")
+    print(
+        f"{len(draws)} draws: median {statistics.median(draws):.3f}, {draws[0]:.3f} to {draws[-1]:.3f}",
+        end="\n\n",
+    )
+    print("| start | median macro-F1 (every seed) | beats so many of the draws |\n|---|---|---|")
+    for name in dict.fromkeys(job.name for job in wanted if job.name != "draw"):
+        runs = [f for job, f in zip(wanted, found, strict=True) if job.name == name]
+        middle = statistics.median(runs)
+        every = ", ".join(f"{run:.3f}" for run in runs)
+        beaten = sum(middle > draw for draw in draws) / len(draws)
+        print(f"| {name} | {middle:.3f} ({every}) | {beaten:.0%} |")
+
+
+if __name__ == "__main__":
+    main()
