@@ -1,16 +1,18 @@
 """Where a search begins: whole trials at the centre of a space against trials drawn from it at random.
 
     python -m benchmarks.first_trial DATA [--space tiny] [--epochs 9] [--image-size HxW] [--flips none|h]
-                                     [--draws 40] [--seeds 4] [--swap family=a,b …]
+                                     [--draws 40] [--seeds 4] [--swap family=a,b …] [--keep FILE]
 
 Each draw is trained once, the centre with several seeds, a trial on each core at a time; nothing is stopped
 early. Shown is the share of the draws that the centre beats on the validation images. With
-`--swap optimizer=sgd,adamw` it says as well what the centre would be with another member in front.
+`--swap optimizer=sgd,adamw` it says as well what the centre would be with another member in front. `--keep`
+appends every draw's parameters and curve to a file, for `benchmarks.search_replay`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import statistics
 import tempfile
@@ -42,6 +44,7 @@ class Job:
 
     name: str
     config: TrialConfig
+    parameters: dict[str, Any]
 
 
 class Swapped(Centre):
@@ -56,12 +59,12 @@ class Swapped(Centre):
         return self._instead.get(param_name.split("[")[0], found)
 
 
-def value(data: str, cache_dir: Path, job: Job) -> float:
-    """Return the best macro-F1 on the validation images of a whole trial."""
+def curve(data: str, cache_dir: Path, job: Job) -> list[float]:
+    """Return macro-F1 on the validation images after each epoch of a whole trial."""
     torch.set_num_threads(1)
     dataset = load_dataset(data, data=job.config.data, cache_dir=cache_dir)
     split = make_split(dataset, seed=SPLIT_SEED, test_fraction=0.0)
-    return max(report.macro_f1 for report in fit(job.config, dataset, split, cache_dir=cache_dir))
+    return [report.macro_f1 for report in fit(job.config, dataset, split, cache_dir=cache_dir)]
 
 
 def jobs(given: argparse.Namespace, base: TrialConfig) -> Iterator[Job]:
@@ -73,10 +76,14 @@ def jobs(given: argparse.Namespace, base: TrialConfig) -> Iterator[Job]:
         for name in names.split(","):
             centres[f"{family} {name}"] = Swapped({f"{family}.name": name})
     for name, sampler in centres.items():
-        config = space.suggest(optuna.create_study(sampler=sampler).ask(), base)
-        yield from (Job(name, config.model_copy(update={"seed": seed})) for seed in range(given.seeds))
+        trial = optuna.create_study(sampler=sampler).ask()
+        config = space.suggest(trial, base)
+        for seed in range(given.seeds):
+            yield Job(name, config.model_copy(update={"seed": seed}), trial.params)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(DRAW_SEED))
-    yield from (Job("draw", space.suggest(study.ask(), base)) for _ in range(given.draws))
+    for _ in range(given.draws):
+        trial = study.ask()
+        yield Job("draw", space.suggest(trial, base), trial.params)
 
 
 def main() -> None:
@@ -89,6 +96,7 @@ def main() -> None:
     parser.add_argument("--flips", default="none")
     parser.add_argument("--draws", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--keep", type=Path, metavar="FILE")
     parser.add_argument("--swap", nargs="*", default=[], metavar="FAMILY=A,B")
     given = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -101,7 +109,12 @@ def main() -> None:
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as cache, ProcessPoolExecutor(mp_context=spawn) as pool:
         load_dataset(given.data, data=base.data, cache_dir=Path(cache))  # decoded once
-        found = list(pool.map(partial(value, given.data, Path(cache)), wanted))
+        curves = list(pool.map(partial(curve, given.data, Path(cache)), wanted))
+    if given.keep is not None:
+        with given.keep.open("a", encoding="utf-8") as out:
+            for job, each in zip(wanted, curves, strict=True):
+                out.write(json.dumps({"name": job.name, "parameters": job.parameters, "curve": each}) + "\n")
+    found = [max(each) for each in curves]
     draws = sorted(f for job, f in zip(wanted, found, strict=True) if job.name == "draw")
     print(heading("python -m benchmarks.first_trial").partition("\n")[0], end="\n\n")
     print(

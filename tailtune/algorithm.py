@@ -15,31 +15,28 @@ from tailtune.centre import Centre
 from tailtune.neighbour import Neighbour, best_parameters
 
 BEGINNING = 10
-"""Trials before TPE takes over; it would draw as many at random."""
+"""Trials that have ended, failed ones apart, before TPE takes over: it would draw at random until then."""
 REFUSED_BEFORE_RANDOM = 10
 
 
-def algorithm_for(
-    study: optuna.Study, number: int, seed: int, *, refused: int = 0
-) -> optuna.samplers.BaseSampler:
+def algorithm_for(trials: Sequence[FrozenTrial], seed: int, *, refused: int = 0) -> optuna.samplers.BaseSampler:
     """Return the search algorithm for one suggestion.
 
-    The first trial is the space's centre, the others of the first ten are neighbours of the best so far, then
-    comes TPE. A fresh one for each trial, seeded by its number: a resumed search goes on as an uninterrupted
-    one would, where a single one seeded at the start would repeat its first draws.
+    The first trial is the space's centre; then come neighbours of the best so far, until ten have ended and TPE
+    has something to go by. A fresh one for each trial, seeded by its number: a resumed search goes on as an
+    uninterrupted one would, where a single one seeded at the start would repeat its first draws.
 
     Args:
-        study: What was found so far.
-        number: Of the trial.
-        seed: Of its draws.
+        trials: All of the study, whatever their state.
+        seed: Of the draws.
         refused: Suggestions in a row that were duplicates or broke a rule.
     """
     if refused >= REFUSED_BEFORE_RANDOM:
         return optuna.samplers.RandomSampler(seed)
-    if number == 0:
+    if not refused and all("replaced" in trial.user_attrs for trial in trials):
         return Centre()
-    if number < BEGINNING and not refused:
-        return Neighbour(best_parameters(study), seed)
+    if sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials) < BEGINNING:
+        return Neighbour(best_parameters(trials), seed)
     return search_algorithm(seed)
 
 

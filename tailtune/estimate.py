@@ -80,7 +80,7 @@ def plan(prepared: Prepared) -> dict[str, Any]:
             "asha": f"first rung after {budget.grace_epochs} epochs, one in {budget.reduction_factor} goes on",
             "concurrent": given.concurrent,
             "each_trial": f"{given.cpus_per_trial:g} CPU, {given.gpus_per_trial:g} GPU",
-            "start_from": ", ".join(spec.start_from) or "nothing",
+            "start_from": ", ".join(spec.start_from) or "the space's centre",
             "notes": "; ".join(prepared.notes) or "none",
             "measured": f"{config.backbone.name}, batches of {config.batch_size}",
         },
@@ -89,11 +89,13 @@ def plan(prepared: Prepared) -> dict[str, Any]:
 
 
 def _typical(prepared: Prepared) -> TrialConfig:
-    """Return the first starting point's configuration, or one drawn from the space, always the same."""
+    """Return the configuration of the first trial: the first starting point, or the space's centre."""
     import optuna
 
+    from tailtune.centre import Centre
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study = optuna.create_study(sampler=Centre())
     for _, parameters in prepared.points[:1]:
         study.enqueue_trial(parameters)
     return prepared.space.suggest(study.ask(), prepared.spec.base)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,9 @@ SHARE, AT_LEAST = 0.3, 2
 class Neighbour(optuna.samplers.RandomSampler):
     """Keeps most parameters of one trial and draws the others anew.
 
-    Each parameter is drawn with probability 0.3, or more where there are so few that two would not be expected
-    to change; a parameter that the trial does not have is drawn too.
+    Each parameter is drawn anew with probability 0.3, or more where there are so few that two would not be
+    expected to be (a list may give what it gave before). One that the trial does not have is drawn as well; a
+    list that other choices have shortened (`sampler.name[natural|difficulty]`) is the same parameter.
 
     Reference:
         The mutation of evolutionary search (Real et al. 2019, arXiv 1802.01548), from one parent; that a search
@@ -30,7 +31,8 @@ class Neighbour(optuna.samplers.RandomSampler):
 
     def __init__(self, parameters: Mapping[str, Any], seed: int) -> None:
         super().__init__(seed)
-        self._parameters, self._coin = parameters, np.random.default_rng(seed)
+        self._parameters = {_plain(name): value for name, value in parameters.items()}
+        self._coin = np.random.default_rng(seed)
         self._share = min(1.0, max(SHARE, AT_LEAST / max(1, len(parameters))))
 
     def sample_independent(
@@ -38,20 +40,36 @@ class Neighbour(optuna.samplers.RandomSampler):
     ) -> Any:
         """Return the trial's value, or one drawn at random."""
         drawn = super().sample_independent(study, trial, param_name, param_distribution)
-        if self._coin.random() < self._share or param_name not in self._parameters:
+        name = _plain(param_name)
+        if self._coin.random() < self._share or name not in self._parameters:
             return drawn
-        kept = self._parameters[param_name]
+        kept = self._parameters[name]
         return kept if _holds(param_distribution, kept) else drawn
 
 
-def best_parameters(study: optuna.Study) -> dict[str, Any]:
-    """Return those of the best trial that was trained to its end, else of the first one that has not failed."""
-    trials = study.get_trials(deepcopy=False)
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+def best_parameters(trials: Sequence[FrozenTrial]) -> dict[str, Any]:
+    """Return those of the best trial that was trained to its end.
+
+    While there is none: of the one that has got furthest, of several the best; before the first epoch, those of
+    the first trial, unless it has failed. A centre that a rule of its space refused is the first trial, too.
+    """
+    sound = [trial for trial in trials if _is_sound(trial)]
+    complete = [trial for trial in sound if trial.state == TrialState.COMPLETE]
     if complete:
         return max(complete, key=lambda trial: trial.value if trial.value is not None else -np.inf).params
-    sound = (t for t in trials if t.state != TrialState.FAIL and "diverged" not in t.user_attrs and t.params)
-    return next((trial.params for trial in sound), {})
+    begun = [trial for trial in sound if trial.intermediate_values]
+    if begun:
+        return max(begun, key=lambda trial: max(trial.intermediate_values.items())).params
+    firsts = (trial for trial in trials[:1] if _is_sound(trial) or "replaced" in trial.user_attrs)
+    return next((trial.params for trial in firsts), {})
+
+
+def _is_sound(trial: FrozenTrial) -> bool:
+    return trial.state != TrialState.FAIL and "diverged" not in trial.user_attrs
+
+
+def _plain(name: str) -> str:
+    return name.partition("[")[0]
 
 
 def _holds(distribution: BaseDistribution, value: Any) -> bool:

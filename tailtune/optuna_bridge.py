@@ -181,9 +181,9 @@ class Ledger:
 
     def _new(self, ray_id: str | None, refused: int) -> tuple[str, Assignment | None]:
         """Ask the search algorithm for a new trial, after so many refused suggestions in a row."""
-        number = len(self._study.get_trials(deepcopy=False))
-        seed = derived_seed(self._seed, "suggest", number)
-        self._study.sampler = algorithm_for(self._study, number, seed, refused=refused)
+        trials = self._study.get_trials(deepcopy=False)
+        seed = derived_seed(self._seed, "suggest", len(trials))
+        self._study.sampler = algorithm_for(trials, seed, refused=refused)
         draft = Draft(self._study, self._books.storage)
         return self._resolve(draft.trial, ray_id, draft)
 

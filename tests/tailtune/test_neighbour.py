@@ -1,16 +1,22 @@
 """What a search tries before TPE: neighbours of the best trial."""
 
 from collections import Counter
+from pathlib import Path
 
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search_spaces.space import load_space
-from tailtune.algorithm import BEGINNING, algorithm_for
+from tailtune.algorithm import algorithm_for
 from tailtune.centre import Centre
+from tailtune.exchange import Assignment, EpochResult
 from tailtune.neighbour import Neighbour, best_parameters
+from tailtune.optuna_bridge import Ledger
+from tailtune.study import Study
+from tests.tailtune.toy_study import ToySpace, make
+from tests.tailtune.toy_trainable import curve
 from trainable.config import TrialConfig
 
 DISTRIBUTIONS = {
@@ -84,38 +90,131 @@ def test_neighbours_are_lawful_in_every_space(name: str) -> None:
         assert sum(trial.params[key] == centre.params[key] for key in shared) > 0
 
 
-def study_of(*trials: optuna.trial.FrozenTrial) -> optuna.Study:
-    study = optuna.create_study(direction="maximize")
-    for trial in trials:
-        study.add_trial(trial)
-    return study
-
-
-def one(
-    x: float, state: TrialState, value: float | None = None, **attributes: object
-) -> optuna.trial.FrozenTrial:
+def one(x: float, state: TrialState, value: float | None = None, **attributes: object) -> FrozenTrial:
+    epochs = attributes.pop("epochs", {})
     return create_trial(
         state=state,
         value=value,
         params={"x": x},
         distributions={"x": FloatDistribution(0.0, 1.0)},
         user_attrs=attributes,
+        intermediate_values=epochs,
     )
 
 
-def test_the_best_is_the_best_of_the_whole_trials_else_the_first_that_is_sound() -> None:
-    failed, diverged = one(0.1, TrialState.FAIL), one(0.2, TrialState.PRUNED, diverged="loss is nan")
-    running, stopped = one(0.3, TrialState.RUNNING), one(0.4, TrialState.PRUNED, value=0.9)
-    assert best_parameters(study_of()) == {}
-    assert best_parameters(study_of(failed, diverged)) == {}
-    assert best_parameters(study_of(failed, diverged, running, stopped)) == {"x": 0.3}
-    whole = (one(0.5, TrialState.COMPLETE, 0.6), one(0.6, TrialState.COMPLETE, 0.7))
-    assert best_parameters(study_of(running, stopped, *whole)) == {"x": 0.6}
+def test_the_parent_is_the_best_whole_trial_else_the_furthest_else_the_first() -> None:
+    diverged = one(0.2, TrialState.PRUNED, diverged="nan", epochs={9: 0.9})
+    first, second = one(0.3, TrialState.RUNNING), one(0.4, TrialState.RUNNING)
+    stopped = one(0.5, TrialState.PRUNED, value=0.9, epochs={1: 0.1, 2: 0.9})
+    further = [one(0.6 + at / 100, TrialState.RUNNING, epochs={3: 0.2 + at / 100}) for at in (0, 2, 1)]
+    whole = [one(0.7 + at / 100, TrialState.COMPLETE, 0.3 + at / 100) for at in (0, 2, 1)]
+    assert best_parameters([]) == {}
+    assert best_parameters([first, second]) == {"x": 0.3}
+    assert best_parameters([first, second, stopped]) == {"x": 0.5}
+    assert best_parameters([first, diverged, stopped, *further]) == {"x": 0.62}
+    assert best_parameters([first, diverged, stopped, *further, *whole]) == {"x": 0.72}
 
 
-def test_the_centre_then_its_neighbours_then_tpe_and_random_draws_where_nothing_new_comes() -> None:
-    study = study_of()
-    kinds = [type(algorithm_for(study, number, 0)).__name__ for number in (0, 1, BEGINNING - 1, BEGINNING)]
-    assert kinds == ["Centre", "Neighbour", "Neighbour", "_WaryTPE"]
-    assert isinstance(algorithm_for(study, 5, 0, refused=1), optuna.samplers.TPESampler)
-    assert type(algorithm_for(study, 5, 0, refused=10)) is optuna.samplers.RandomSampler
+def test_a_first_trial_that_failed_is_nobodys_parent_and_nor_are_its_untried_children() -> None:
+    child = one(0.4, TrialState.RUNNING)
+    assert best_parameters([one(0.1, TrialState.FAIL), child]) == {}
+    assert best_parameters([one(0.1, TrialState.PRUNED, diverged="loss is nan", epochs={1: 0.1}), child]) == {}
+
+
+def test_a_centre_that_breaks_a_rule_is_a_parent_still() -> None:
+    assert best_parameters([one(0.1, TrialState.FAIL, replaced="refused: a rule")]) == {"x": 0.1}
+
+
+def test_the_centre_then_neighbours_until_ten_have_ended_then_tpe() -> None:
+    replaced, running = one(0.1, TrialState.FAIL, replaced="refused"), one(0.1, TrialState.RUNNING)
+    ended = [one(0.1, TrialState.COMPLETE, 0.5), one(0.1, TrialState.PRUNED, value=0.1)] * 5
+
+    def kind(*trials: FrozenTrial, refused: int = 0) -> str:
+        return type(algorithm_for(trials, 0, refused=refused)).__name__
+
+    assert kind() == "Centre"
+    assert kind(replaced) == "Centre"  # an earlier driver's: nothing has been tried
+    assert kind(replaced, refused=1) == "Neighbour"
+    assert kind(*[running] * 8, *ended[:9]) == "Neighbour"  # where TPE would draw at random
+    assert kind(*[running] * 8, *ended) == "_WaryTPE"
+    assert kind(*ended, refused=9) == "_WaryTPE"
+    assert kind(*ended, refused=10) == "RandomSampler"
+
+
+def test_a_list_that_other_choices_shorten_is_the_same_parameter() -> None:
+    parent = {"sampler.name": "natural", **{f"x{i}": 0.5 for i in range(9)}}
+    shortened = CategoricalDistribution(("strength", "natural"))
+    asked = {"sampler.name[strength|natural]": shortened}
+    kept = [
+        optuna.create_study(sampler=Neighbour(parent, seed)).ask(asked).params["sampler.name[strength|natural]"]
+        for seed in range(200)
+    ]
+    assert kept.count("natural") > 140  # 0.85 of them, and not half
+
+
+class Wide(ToySpace):
+    """Ten dimensions, of which one counts."""
+
+    def suggest(self, trial: optuna.Trial, base: TrialConfig) -> TrialConfig:
+        for number in range(9):
+            trial.suggest_float(f"unused{number}", 0.0, 1.0)
+        return super().suggest(trial, base)
+
+
+def trained(ledger: Ledger, assignment: Assignment | None) -> None:
+    assert assignment is not None
+    for epoch in (1, 2):
+        value = curve(assignment.config, epoch)
+        last = {"done": True, "final": True, "final_value": value} if epoch == 2 else {}
+        if ledger.result(assignment.number, EpochResult(epoch, value, **last)):
+            break
+
+
+def test_a_search_in_pieces_draws_the_same_neighbours(tmp_path: Path) -> None:
+    drawn = []
+    for pieces in (False, True):
+        study = make(tmp_path / str(pieces), 14, 2)
+        ledger = study.ledger(Wide())
+        for _ in range(14):
+            if pieces:
+                ledger = Study.open(study.folder.parent, study.name).ledger(Wide())
+            trained(ledger, ledger.ask())
+        drawn.append([trial.params for trial in study.optuna().trials])
+    assert drawn[0] == drawn[1]
+
+
+def test_with_eight_workers_nothing_is_drawn_at_random_before_tpe(tmp_path: Path) -> None:
+    study = make(tmp_path, 30, 2, concurrent=8)
+    ledger = study.ledger(Wide())
+    under_way = [ledger.ask() for _ in range(8)]
+    while ledger.ended < 9:
+        trained(ledger, under_way.pop(0))
+        under_way.append(ledger.ask())
+    trials = study.optuna().trials
+    assert len(trials) > 10
+    for trial in trials[1:]:
+        shared = max(
+            sum(trial.params[key] == other.params[key] for key in trial.params)
+            for other in trials[: trial.number]
+        )
+        assert shared >= 3, trial.number  # 7 of 10 expected; a random draw shares none
+
+
+def test_a_finite_space_is_not_flooded_with_duplicates(tmp_path: Path) -> None:
+    class Switches(ToySpace):
+        def suggest(self, trial: optuna.Trial, base: TrialConfig) -> TrialConfig:
+            on = [trial.suggest_categorical(f"switch{number}", (False, True)) for number in range(7)]
+            number = sum(2**at for at, each in enumerate(on) if each)
+            optimizer = base.optimizer.model_copy(update={"lr": 0.001 * (number + 1)})
+            return base.model_copy(update={"optimizer": optimizer})
+
+    study = make(tmp_path, 30, 2)
+    ledger = study.ledger(Switches())
+    for _ in range(10):
+        assignment = ledger.ask()
+        assert assignment is not None
+        ledger.result(
+            assignment.number,
+            EpochResult(2, curve(assignment.config, 2), done=True, final=True, final_value=0.5),
+        )
+    assert len(study.optuna().trials) <= 25

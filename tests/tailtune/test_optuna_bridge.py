@@ -498,7 +498,7 @@ def test_a_replaced_trial_with_a_record_says_so_there(study: Study) -> None:
     assert (info.replaced, info.state, info.reason) == (True, TrialState.FAIL, "another stands in for it")
 
 
-def test_what_a_starting_point_leaves_open_is_drawn_by_the_studys_seed(tmp_path: Path) -> None:
+def test_what_a_starting_point_leaves_open_is_the_same_for_every_seed(tmp_path: Path) -> None:
     class Drawn(ToySpace):
         def suggest(self, trial: optuna.Trial, base: TrialConfig) -> TrialConfig:
             config = super().suggest(trial, base)
@@ -507,8 +507,9 @@ def test_what_a_starting_point_leaves_open_is_drawn_by_the_studys_seed(tmp_path:
             return config.model_copy(update={"optimizer": optimizer})
 
     drawn = set()
-    for home in ("one", "two"):
-        made = Study.create(tmp_path / home, spec(), start_from=[("point", {"optimizer.lr": 0.01})])
+    for seed in (1, 2):
+        given = spec(seed=seed)
+        made = Study.create(tmp_path / str(seed), given, start_from=[("point", {"optimizer.lr": 0.01})])
         assignment = made.ledger(Drawn()).ask()
         assert assignment is not None
         drawn.add((assignment.config.optimizer.lr, assignment.config.optimizer.weight_decay))
