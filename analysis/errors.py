@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+MOST_LISTED = 24
+"""Of known names, in one line."""
 
 
 class TailtuneError(ValueError):
@@ -46,7 +50,16 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     "unknown loss 'focl'; did you mean 'focal'? (known: cross_entropy, focal)"
     """
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    listed = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
-    hint = f"did you mean '{near[0]}'? (known: {listed})" if near else f"known: {listed}"
+    near = difflib.get_close_matches(name, names, n=5, cutoff=0.5)
+    near.sort(key=lambda other: _unpadded(other) != _unpadded(name))  # cifar-1 is cifar-01, not cifar-11
+    if len(names) <= MOST_LISTED:
+        listed = f"known: {', '.join(names)}"
+    else:
+        listed = f"{len(names)} are known, {names[0]} to {names[-1]}"
+    hint = f"did you mean '{near[0]}'? ({listed})" if near else listed
     return UsageError(f"unknown {kind} '{name}'", hint)
+
+
+def _unpadded(name: str) -> str:
+    """Return `name` without zeros before its numbers."""
+    return re.sub(r"(?<!\d)0+(?=\d)", "", name)

@@ -117,8 +117,9 @@ def resume(
 
 
 def stop(study: str, *, home: Home = None) -> dict[str, Any]:
-    """Ask the driver of `study` to stop, resumably; return `{"study", "was_running"}`."""
-    return {"study": study, "was_running": open_study(study, home).request_stop()}
+    """Ask the driver of `study` to stop, resumably; return `{"study", "was_running", "state"}`."""
+    found = open_study(study, home)
+    return {"study": study, "was_running": found.request_stop(), "state": found.status()["state"]}
 
 
 def status(study: str, *, home: Home = None) -> dict[str, Any]:

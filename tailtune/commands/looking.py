@@ -35,7 +35,7 @@ def rank(
     """Rank trials by macro-F1, with 95 % intervals.
 
     Marks the trials that cannot be told from the best. A long upper arm of an interval says that many classes
-    have too few validation images to be judged (docs/ranking.md).
+    have too few validation images to be judged.
     """
     from tailtune import api, tables
 

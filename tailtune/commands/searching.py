@@ -190,8 +190,12 @@ def stop(study: StudyName, home: Home = DEFAULT_HOME, json: Json = False, debug:
     from tailtune import api, tables
 
     def show(found: dict[str, Any]) -> None:
+        again = tables.command("resume", study, home)
+        if found["state"] == "finished":
+            print(f"{study}: finished. Extend it with: {again} --trials N")
+            return
         asked = "asked to stop" if found["was_running"] else "not running"
-        print(f"{study}: {asked}. Go on with: {tables.command('resume', study, home)}")
+        print(f"{study}: {asked}. Go on with: {again}")
 
     answer(lambda: api.stop(study, home=home), as_json=json, show=show)
 

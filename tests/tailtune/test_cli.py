@@ -6,11 +6,14 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from tailtune.cli import main
 from tailtune.commands.options import duration, image_size
+from tailtune.exchange import EpochResult
+from tests.tailtune.toy_study import ToySpace, make
 
 HEAVY = ("torch", "ray", "optuna", "timm", "sklearn", "numpy")
 
@@ -153,3 +156,21 @@ def test_image_sizes() -> None:
     for wrong in ("", "x", "60x", "60x80x3", "-3x4", "6e1x2"):
         with pytest.raises(ValueError, match="HxW"):
             image_size(wrong)
+
+
+def test_stop_says_how_to_go_on_with_what_is_finished_and_what_is_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = make(tmp_path, 1)
+    home = ["--home", str(tmp_path)]
+    assert main(["stop", "toy", *home]) == 0
+    assert capsys.readouterr().out.startswith("toy: not running. Go on with: tailtune resume toy")
+    ledger = study.ledger(ToySpace())
+    assert ledger.ask() is not None
+    ledger.result(0, EpochResult(4, 0.5, done=True, final=True, final_value=0.5))
+    assert main(["stop", "toy", *home]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("toy: finished. Extend it with: tailtune resume toy")
+    assert said.endswith("--trials N\n")
+    assert main(["stop", "toy", "--json", *home]) == 0
+    assert json.loads(capsys.readouterr().out) == {"study": "toy", "was_running": False, "state": "finished"}
