@@ -4,15 +4,19 @@
 
 Theirs: ImageFolder on PNG files that are already at the wanted size, per-image Pillow transforms, a DataLoader
 with the worker count that is fastest here (timed before), fp32. Ours: as a trial trains, `precision: auto`. The
-pictures are smooth, as photographs are. Both epochs alternate within a round.
+pictures are smooth, as photographs are. Both alternate within a round, each in a process of its own.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +26,14 @@ from torch.nn import functional
 from benchmarks.epoch_efficiency import NETWORKS, SIZES, epoch_of, random_images, trial_config
 from benchmarks.sources_pipeline import SourcesTrial, best_workers, write_files
 from benchmarks.table import Row, run, shown
+from trainable.config import TrialConfig
 from trainable.data.dataset import ImageDataset, Split
+from trainable.host_memory import keep_freed_memory
 from trainable.state import TrialState
 
-IMAGES = 512
+IMAGES, SIDE = 512, 3072
 RESNET = NETWORKS[0]
+Epochs = Callable[[int], float]
 
 
 def pictures(size: tuple[int, int]) -> tuple[ImageDataset, Split]:
@@ -37,6 +44,50 @@ def pictures(size: tuple[int, int]) -> tuple[ImageDataset, Split]:
     return dataset.with_images(np.ascontiguousarray(smooth.byte().permute(0, 2, 3, 1).numpy())), split
 
 
+def our_epochs(config: TrialConfig, dataset: ImageDataset, split: Split) -> Epochs:
+    """Return what trains an epoch as a worker does, and returns images a second."""
+    keep_freed_memory()
+    return epoch_of(TrialState(config, dataset, split, torch.device("cpu")))
+
+
+def their_epochs(config: TrialConfig, dataset: ImageDataset, split: Split, files: Path, workers: int) -> Epochs:
+    """Return what trains an epoch of the sources' pipeline, and returns images a second."""
+    trial = SourcesTrial(config, dataset, split, files, workers)
+
+    def epoch(number: int) -> float:
+        start = time.perf_counter()
+        trial.train(number)
+        return len(split.train) / (time.perf_counter() - start)
+
+    return epoch
+
+
+def serve(calls: Connection, made: Callable[[], Epochs]) -> None:
+    """Answer each number of an epoch with its images a second, until None comes."""
+    epoch = made()
+    while (number := calls.recv()) is not None:
+        calls.send(epoch(number))
+
+
+@contextmanager
+def in_a_process(made: Callable[[], Epochs]) -> Iterator[Epochs]:
+    """Have a process of its own for one of the two pipelines, as each would have."""
+    spawn = multiprocessing.get_context("spawn")
+    here, there = spawn.Pipe()
+    process = spawn.Process(target=serve, args=(there, made))
+    process.start()
+
+    def epoch(number: int) -> float:
+        here.send(number)
+        return float(here.recv())
+
+    try:
+        yield epoch
+    finally:
+        here.send(None)
+        process.join()
+
+
 def speedups(network: str, size: tuple[int, int], rounds: int) -> tuple[list[float], int]:
     """Return our images a second over theirs for each round, and their best number of workers."""
     dataset, split = pictures(size)
@@ -44,20 +95,30 @@ def speedups(network: str, size: tuple[int, int], rounds: int) -> tuple[list[flo
     with tempfile.TemporaryDirectory() as folder:
         files = write_files(dataset, Path(folder))
         workers = best_workers(config, dataset, split, files)
-        theirs = SourcesTrial(config, dataset, split, files, workers)
-        epoch = epoch_of(TrialState(config, dataset, split, torch.device("cpu")))
+        with (
+            in_a_process(partial(our_epochs, config, dataset, split)) as ours,
+            in_a_process(partial(their_epochs, config, dataset, split, files, workers)) as theirs,
+        ):
+            theirs(0), ours(0)
+            return [ours(number + 1) / theirs(number + 1) for number in range(rounds)], workers
 
-        def sources(number: int) -> float:
-            start = time.perf_counter()
-            theirs.train(number)
-            return len(split.train) / (time.perf_counter() - start)
 
-        sources(0), epoch(0)
-        return [epoch(number + 1) / sources(number + 1) for number in range(rounds)], workers
+def matrix_product(dtype: torch.dtype) -> float:
+    """Return the GFLOP a second of a large product of two matrices, the best of a few."""
+    one, two = torch.randn(SIDE, SIDE).to(dtype), torch.randn(SIDE, SIDE).to(dtype)
+    seconds = []
+    for _ in range(6):
+        start = time.perf_counter()
+        one @ two
+        seconds.append(time.perf_counter() - start)
+    return 2e-9 * SIDE**3 / min(seconds)
 
 
 def rows(rounds: int) -> Iterator[Row]:
-    """Yield a row a network and size, and the median of all."""
+    """Yield what the processor's arithmetic allows, a row a network and size, and the median of all."""
+    full, half = matrix_product(torch.float32), matrix_product(torch.bfloat16)
+    rates = f"{half / full:.2f}x ({half:.0f} and {full:.0f} GFLOP/s)"
+    yield Row("P2", "this processor: bf16 over fp32 in a product of matrices", "stated", rates, True)
     medians = []
     for network in NETWORKS:
         goal = 3.0 if network == RESNET else 2.0

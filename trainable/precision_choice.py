@@ -20,7 +20,7 @@ from trainable.precision import Precision, PrecisionName, keep_in_fp32
 from trainable.seeding import seeded
 
 ROUNDS, TIMED_IMAGES = 3, 32
-TIMING = "depthwise in fp32"
+TIMING = "depthwise in fp32, with gradients of their own"
 """Of what is timed: timings of something else are not taken up again."""
 WORTH = 0.95
 """bf16 is chosen below this share of fp32's time: a tie goes to the exact format."""

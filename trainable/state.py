@@ -22,6 +22,7 @@ from trainable.config import TrialConfig
 from trainable.corrector import Corrected, classifier_in, correct
 from trainable.data.batches import Batches
 from trainable.data.dataset import ImageDataset, Split
+from trainable.depthwise import quicken_depthwise
 from trainable.frozen_features import FeatureBatches, freeze
 from trainable.losses import LossContext
 from trainable.losses.cross_entropy import CrossEntropyLoss
@@ -83,6 +84,8 @@ class TrialState:
                 channels,
                 load_trained=saved is None or config.frozen.active,
             )
+        if device.type == "cpu":
+            quicken_depthwise(model)
         if saved is None:
             self.precision = resolve_precision(config, model, size, channels, device, cache_dir)
         else:
