@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from trainable import depthwise
 from trainable.backbones import build_backbone
+from trainable.backbones.cost import count_flops
 from trainable.config import Backbone
 from trainable.depthwise import DepthwiseConv2d, quicken_depthwise
 
@@ -145,12 +146,13 @@ def test_images_that_need_no_gradient_get_none():
 @pytest.mark.parametrize("name", ["mobilenetv3_small_050", "convnext_atto"])
 def test_a_network_has_the_gradients_that_it_had(name):
     torch.manual_seed(0)
-    plain = build_backbone(Backbone(name=name), 5, (32, 40), 3).to(memory_format=torch.channels_last).double()
+    plain = build_backbone(Backbone(name=name), 5, (32, 40), 3).to(memory_format=torch.channels_last)
     quick = copy.deepcopy(plain)
     assert quicken_depthwise(quick)
+    assert count_flops(quick, (32, 40), 3) == count_flops(plain, (32, 40), 3) > 0
     images = torch.rand(4, 3, 32, 40)
     for model in (plain, quick):
-        model.float().train()
+        model.train()
         torch.manual_seed(1)
         functional.cross_entropy(model(images), torch.arange(4)).backward()
     for (key, one), (_, two) in zip(plain.named_parameters(), quick.named_parameters(), strict=True):
