@@ -9,6 +9,7 @@ pictures are smooth, as photographs are. Both alternate within a round, each in 
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import statistics
 import tempfile
@@ -63,8 +64,9 @@ def their_epochs(config: TrialConfig, dataset: ImageDataset, split: Split, files
 
 
 def serve(calls: Connection, made: Callable[[], Epochs]) -> None:
-    """Answer each number of an epoch with its images a second, until None comes."""
+    """Say when all is made, then answer each number of an epoch with its images a second, until None comes."""
     epoch = made()
+    calls.send("ready")
     while (number := calls.recv()) is not None:
         calls.send(epoch(number))
 
@@ -76,6 +78,8 @@ def in_a_process(made: Callable[[], Epochs]) -> Iterator[Epochs]:
     here, there = spawn.Pipe()
     process = spawn.Process(target=serve, args=(there, made))
     process.start()
+    there.close()  # else a child that dies would be waited for
+    here.recv()
 
     def epoch(number: int) -> float:
         here.send(number)
@@ -84,7 +88,8 @@ def in_a_process(made: Callable[[], Epochs]) -> Iterator[Epochs]:
     try:
         yield epoch
     finally:
-        here.send(None)
+        with contextlib.suppress(OSError):
+            here.send(None)
         process.join()
 
 
@@ -116,9 +121,10 @@ def matrix_product(dtype: torch.dtype) -> float:
 
 def rows(rounds: int) -> Iterator[Row]:
     """Yield what the processor's arithmetic allows, a row a network and size, and the median of all."""
-    full, half = matrix_product(torch.float32), matrix_product(torch.bfloat16)
-    rates = f"{half / full:.2f}x ({half:.0f} and {full:.0f} GFLOP/s)"
-    yield Row("P2", "this processor: bf16 over fp32 in a product of matrices", "stated", rates, True)
+    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        full, half = matrix_product(torch.float32), matrix_product(torch.bfloat16)
+        rates = f"{half / full:.2f}x ({half:.0f} and {full:.0f} GFLOP/s)"
+        yield Row("P2", "this processor: bf16 over fp32 in a product of matrices", "stated", rates, True)
     medians = []
     for network in NETWORKS:
         goal = 3.0 if network == RESNET else 2.0

@@ -3,7 +3,7 @@
     python -m benchmarks.depthwise_fp32 [--rounds 5]
 
 Images a second of a bare training step, batch 128, channels-last: fp32, bf16 throughout, and bf16 as
-`trainable.precision.keep_in_fp32` leaves it; in turn, each round of all three.
+`trainable.precision.keep_in_fp32` leaves it; in turn, each round of all three, with torch's own gradients.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from benchmarks.depthwise_gradient import torchs_own_depthwise
 from benchmarks.epoch_efficiency import BATCH, CLASSES, SIZES, random_images, trial_config
 from benchmarks.table import shown
 from trainable.state import TrialState
@@ -31,7 +32,8 @@ def step_of(network: str, size: tuple[int, int], name: str, *, kept: bool = True
     config = trial_config(network, 1)
     config = config.model_copy(update={"training": config.training.model_copy(update=precision)})
     dataset, split = random_images(BATCH, size)
-    trial = TrialState(config, dataset, split, device)
+    with torchs_own_depthwise():
+        trial = TrialState(config, dataset, split, device)
     if not kept:
         for module in trial.model.modules():
             if isinstance(module, nn.Conv2d) and isinstance(module.forward, partial):

@@ -2,7 +2,7 @@
 
     python -m benchmarks.depthwise_gradient [--rounds 5]
 
-Batch 128, channels-last, the number format that `precision: auto` chooses; both in turn, on the same network.
+Batch 128, channels-last, the number format that `precision: auto` chooses; two networks alike, in turn.
 """
 
 from __future__ import annotations
@@ -10,38 +10,39 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.epoch_efficiency import BATCH, CLASSES, SIZES, random_images, trial_config
 from benchmarks.table import heading, shown
-from trainable import depthwise
+from trainable import state
 from trainable.depthwise import DepthwiseConv2d
 from trainable.state import TrialState
 
 NETWORKS = ("convnext_atto", "mobilenetv3_small_050", "mobilenetv3_large_100", "efficientnet_b0")
 
 
-def torchs_own(gradient: Tensor, images: Tensor, kernel: Tensor, stride: Any, padding: Any) -> Tensor:
-    """Return what `depthwise.weight_gradient` does, by torch alone."""
-    return depthwise._gradients(gradient, images, kernel, stride, padding, weight=True)
+@contextmanager
+def torchs_own_depthwise() -> Iterator[None]:
+    """Have trials that are built within it keep torch's gradients."""
+    quicken = state.quicken_depthwise
+    state.quicken_depthwise = lambda model: []
+    try:
+        yield
+    finally:
+        state.quicken_depthwise = quicken
 
 
-def steps_of(network: str, size: tuple[int, int]) -> tuple[Callable[[Any], float], str]:
-    """Return a function that takes a step with a gradient and returns its seconds, and what it steps on."""
-    dataset, split = random_images(BATCH, size)
-    trial = TrialState(trial_config(network, 1), dataset, split, torch.device("cpu"))
-    layers = sum(isinstance(module, DepthwiseConv2d) for module in trial.model.modules())
+def step_of(trial: TrialState, size: tuple[int, int]) -> Callable[[], float]:
+    """Return a function that takes a bare step and returns its seconds."""
     images = torch.randn(BATCH, 3, *size).contiguous(memory_format=torch.channels_last)
     targets = torch.arange(BATCH) % CLASSES
     trial.model.train()
 
-    def step(gradient: Any) -> float:
-        depthwise.weight_gradient = gradient
+    def step() -> float:
         start = time.perf_counter()
         trial.optimizer.zero_grad(set_to_none=True)
         with trial.precision.autocast(trial.device):
@@ -50,27 +51,38 @@ def steps_of(network: str, size: tuple[int, int]) -> tuple[Callable[[Any], float
         trial.optimizer.step()
         return time.perf_counter() - start
 
-    return step, f"{network} | {size[0]}x{size[1]} | {trial.precision.name} | {layers}"
+    return step
+
+
+def measured(network: str, size: tuple[int, int], rounds: int) -> str:
+    """Return a row of the table."""
+    dataset, split = random_images(BATCH, size)
+    config, cpu = trial_config(network, 1), torch.device("cpu")
+    quick = TrialState(config, dataset, split, cpu)
+    name = quick.precision.name
+    config = config.model_copy(update={"training": config.training.model_copy(update={"precision": name})})
+    with torchs_own_depthwise():
+        plain = TrialState(config, dataset, split, cpu)
+    layers = sum(isinstance(module, DepthwiseConv2d) for module in quick.model.modules())
+    mine, theirs = step_of(quick, size), step_of(plain, size)
+    mine(), theirs()
+    times = [(mine(), theirs()) for _ in range(rounds)]
+    milliseconds = 1e3 * statistics.median(one for one, _ in times)
+    ratios = shown([other / one for one, other in times], 2, "x")
+    return f"| {network} | {size[0]}x{size[1]} | {name} | {layers} | {milliseconds:.0f} | {ratios} |"
 
 
 def main() -> None:
     """Print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    rounds, quick = parser.parse_args().rounds, depthwise.weight_gradient
+    rounds = parser.parse_args().rounds
     print(heading(f"python -m benchmarks.depthwise_gradient --rounds {rounds}").partition("\n")[0], end="\n\n")
     print("| network | size | format | layers | ms a step | over torch's own: median (every round) |")
     print("|---|---|---|---:|---:|---|")
     for network in NETWORKS:
         for size in SIZES:
-            step, what = steps_of(network, size)
-            step(torchs_own), step(quick)
-            times = [(step(torchs_own), step(quick)) for _ in range(rounds)]
-            milliseconds = 1e3 * statistics.median(mine for _, mine in times)
-            print(
-                f"| {what} | {milliseconds:.0f} | {shown([plain / mine for plain, mine in times], 2, 'x')} |",
-                flush=True,
-            )
+            print(measured(network, size, rounds), flush=True)
 
 
 if __name__ == "__main__":

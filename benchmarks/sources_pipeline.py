@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Subset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
+from benchmarks.depthwise_gradient import torchs_own_depthwise
 from trainable.config import TrialConfig
 from trainable.data.batches import Batch
 from trainable.data.dataset import ImageDataset, Split
@@ -125,7 +126,7 @@ class SourcesTrial:
     """One configuration trained as the sources train.
 
     Args:
-        config: Trained in fp32, whatever it says.
+        config: Trained in fp32 and with torch's own gradients, whatever it says.
         dataset: The images, already at the wanted size.
         split: Trained on `train`, judged on `val`.
         root: What `write_files` wrote of `dataset`.
@@ -137,7 +138,8 @@ class SourcesTrial:
     ) -> None:
         fp32 = config.training.model_copy(update={"precision": "fp32"})
         config = config.model_copy(update={"training": fp32})
-        self.trial = TrialState(config, dataset, split, torch.device("cpu"))
+        with torchs_own_depthwise():
+            self.trial = TrialState(config, dataset, split, torch.device("cpu"))
         self.trial.model.to(memory_format=torch.contiguous_format)
         normalisation = self.trial.batches.normalisation
         self.batches = FileBatches(root, config, normalisation, split.train, dataset.channels, workers)

@@ -1,7 +1,8 @@
-"""Depthwise convolutions of kernels above 3: the gradient of their weights, several times as fast on a CPU."""
+"""Depthwise convolutions with wide kernels: the gradient of their weights, several times as fast on a CPU."""
 
 from __future__ import annotations
 
+import platform
 from functools import lru_cache
 from math import ceil
 from typing import Any
@@ -16,19 +17,22 @@ COLUMNS = 3
 MOST_PAIRS = 2500
 """Of an input and an output pixel: where there are few, a matrix product over the batch has them all."""
 
+X86 = ("x86_64", "AMD64")
+
 _backward = torch.ops.aten.convolution_backward
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """`nn.Conv2d` with a depthwise kernel of its own size, in fp32 whatever the autocast."""
+    """A depthwise `nn.Conv2d` with a gradient of its own, in its weights' format whatever the autocast."""
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the convolution of `images`, `(N, C, H, W)`."""
+        """Return the convolution of `images`, `(N, C, H, W)`; torch's own where `torch.compile` looks on."""
         with torch.autocast("cpu", enabled=False):
-            convolved: Tensor = _Depthwise.apply(
-                images.float(), self.weight, self.bias, self.stride, self.padding
-            )
-        return convolved
+            images = images.to(self.weight.dtype)
+            if torch.compiler.is_compiling():
+                return super().forward(images)
+            convolved: Tensor = _Depthwise.apply(images, self.weight, self.bias, self.stride, self.padding)
+            return convolved
 
 
 def quicken_depthwise(model: nn.Module) -> list[str]:
@@ -36,14 +40,17 @@ def quicken_depthwise(model: nn.Module) -> list[str]:
 
     oneDNN's gradient of a depthwise kernel's weights takes 7 to 20 times as long as the convolution itself
     where the kernel is wider than three columns: a quarter of a step of a ConvNeXt, a seventh of one of an
-    EfficientNet (`benchmarks/depthwise_gradient.py`). What is computed is the same, but for rounding.
+    EfficientNet (`benchmarks/depthwise_gradient.py`). What is computed is the same, but for rounding. Measured
+    on x86 alone: elsewhere, and without oneDNN, nothing is changed.
 
     Only the convolution's class changes: its weights, their names and its copies are what they were.
 
     Args:
-        model: On a CPU. Only convolutions with odd kernels above 3, as much padding as keeps the size, and no
-            dilation are touched.
+        model: On a CPU. Touched are convolutions with an odd kernel of more than three columns, half of it as
+            padding, and no dilation. Strided ones over more than a few pixels keep torch's gradient.
     """
+    if not torch.backends.mkldnn.is_available() or platform.machine() not in X86:
+        return []
     found = []
     for name, module in model.named_modules():
         if type(module) is nn.Conv2d and _applies(module):
@@ -80,12 +87,13 @@ class _Depthwise(torch.autograd.Function):
         stride, padding = ctx.geometry
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         of_images = of_weight = of_bias = None
-        if ctx.needs_input_grad[0]:
-            of_images = _gradients(gradient, images, weight, stride, padding, weight=False)
-        if ctx.needs_input_grad[1]:
-            of_weight = weight_gradient(gradient, images, weight, stride, padding)
-        if ctx.needs_input_grad[2]:
-            of_bias = gradient.sum((0, 2, 3))
+        with torch.autocast("cpu", enabled=False):
+            if ctx.needs_input_grad[0]:
+                of_images = _gradients(gradient, images, weight, stride, padding, weight=False)
+            if ctx.needs_input_grad[1]:
+                of_weight = weight_gradient(gradient, images, weight, stride, padding)
+            if ctx.needs_input_grad[2]:
+                of_bias = gradient.sum((0, 2, 3))
         return of_images, of_weight, of_bias, None, None
 
 
@@ -147,7 +155,7 @@ def _shifted(images: Tensor, shift: int) -> Tensor:
     """Return `(N, C, H, W + 2)` whose column `w` is column `w + shift` of `images`, or zero beside them."""
     number, channels, height, width = images.shape
     size = (number, channels, height, width + COLUMNS - 1)
-    shifted = torch.empty(size, dtype=images.dtype, memory_format=torch.channels_last)
+    shifted = torch.empty(size, dtype=images.dtype, device=images.device, memory_format=torch.channels_last)
     left, right = max(0, -shift), min(size[3], width - shift)
     shifted[..., :left] = 0.0
     shifted[..., right:] = 0.0
@@ -160,8 +168,8 @@ def _by_pairs(
 ) -> Tensor:
     """Multiply every output pixel by every input pixel over the batch, and add up what one weight connects."""
     channels = images.shape[1]
-    outputs = gradient.permute(1, 2, 3, 0).reshape(channels, -1, len(gradient))
-    inputs = images.permute(1, 2, 3, 0).reshape(channels, -1, len(images))
+    outputs = gradient.permute(1, 2, 3, 0).flatten(1, 2)
+    inputs = images.permute(1, 2, 3, 0).flatten(1, 2)
     pairs = torch.bmm(outputs, inputs.transpose(1, 2)).view(channels, -1)
     connected = _connections(
         tuple(gradient.shape[2:]),
@@ -170,7 +178,7 @@ def _by_pairs(
         tuple(stride),
         tuple(padding),
     )
-    return (pairs @ connected).view_as(kernel)
+    return (pairs @ connected.to(pairs)).view_as(kernel)
 
 
 @lru_cache(maxsize=64)

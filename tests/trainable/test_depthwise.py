@@ -129,6 +129,38 @@ def test_under_autocast_it_computes_in_fp32():
     assert conv.weight.grad.dtype == torch.float32
 
 
+def test_a_backward_pass_under_autocast_is_no_rougher():
+    gradients = []
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        conv = nn.Conv2d(4, 4, 5, padding=2, groups=4)
+        quicken_depthwise(nn.Sequential(conv))
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            conv(torch.rand(3, 4, 4, 4)).square().sum().backward()
+        gradients.append(conv.weight.grad)
+    assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("size", [(9, 9), (3, 3)])
+def test_gradients_are_exact_in_double_precision_and_of_no_images(size):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(2, 2, 5, padding=2, groups=2).double()
+    quicken_depthwise(nn.Sequential(conv))
+    images = torch.rand(2, 2, *size, dtype=torch.float64, requires_grad=True)
+    leaves = (images, conv.weight, conv.bias)
+    assert torch.autograd.gradcheck(lambda given, *_: conv(given), leaves)
+    conv.zero_grad()
+    conv(torch.rand(0, 2, *size, dtype=torch.float64)).sum().backward()
+    assert not conv.weight.grad.any()
+
+
+@pytest.mark.parametrize(("available", "machine"), [(False, "x86_64"), (True, "arm64")])
+def test_where_it_was_not_measured_nothing_is_changed(monkeypatch, available, machine):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: available)
+    monkeypatch.setattr(depthwise.platform, "machine", lambda: machine)
+    assert quicken_depthwise(nn.Sequential(nn.Conv2d(4, 4, 5, padding=2, groups=4))) == []
+
+
 def test_images_that_need_no_gradient_get_none():
     conv = nn.Conv2d(4, 4, 5, padding=2, groups=4, bias=False)
     quicken_depthwise(nn.Sequential(conv))
