@@ -132,7 +132,7 @@ class DeclaredSpace(SearchSpace):
         """Return the parameters under which `suggest` returns the `PARTS` of `config`.
 
         A head that was found on frozen features stands, in a space without them, for loss, sampler,
-        weights and post-hoc correction alone: a search of heads is a cheap first fidelity. The rest is left open.
+        weights and post-hoc correction alone: a search of heads is a cheap first fidelity. The rest stays open.
         """
         thawed = config.frozen.active and config.frozen.name not in self.families["frozen"]
         faced = self._faced_families(config, LEARNT_BY_HEADS) if thawed else self._faced(config)
