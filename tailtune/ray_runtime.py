@@ -30,6 +30,7 @@ _LONGEST_ROOT = 107 - len(
     "/tailtune-ray-12345678/session_2026-11-22_22-15-29_820616_1234567/sockets/plasma_store"
 )
 _STARTS = 3
+_FIRST = "trainable.worker_start.load"
 _QUIET = {"log_to_driver": False, "logging_level": "critical"}
 _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -203,6 +204,7 @@ def _start(held: contextlib.ExitStack, cpus: float) -> None:
                     num_cpus=max(os.cpu_count() or 1, math.ceil(cpus)),
                     include_dashboard=False,
                     _temp_dir=str(scratch),
+                    runtime_env={"worker_process_setup_hook": _FIRST},
                     **_QUIET,
                 )
             except Exception as error:

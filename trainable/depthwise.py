@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from functools import lru_cache
 from math import ceil
 from typing import Any
@@ -49,7 +50,8 @@ def quicken_depthwise(model: nn.Module) -> list[str]:
         model: On a CPU. Touched are convolutions with an odd kernel of more than three columns, half of it as
             padding, and no dilation. Strided ones over more than a few pixels keep torch's gradient.
     """
-    if not torch.backends.mkldnn.is_available() or platform.machine() not in X86:
+    has_onednn: Callable[[], bool] = torch.backends.mkldnn.is_available
+    if not has_onednn() or platform.machine() not in X86:
         return []
     found = []
     for name, module in model.named_modules():
