@@ -1,8 +1,9 @@
 """What the faster gradient of depthwise kernels is worth on a CPU: a bare step with it against one without.
 
-    python -m benchmarks.depthwise_gradient [--rounds 5]
+    [OMP_NUM_THREADS=1] python -m benchmarks.depthwise_gradient [--rounds 5] [--narrowest 7]
 
 Batch 128, channels-last, the number format that `precision: auto` chooses; two networks alike, in turn.
+`--narrowest 5` gives the gradient to kernels of five columns as well.
 """
 
 from __future__ import annotations
@@ -18,11 +19,17 @@ from torch.nn import functional
 
 from benchmarks.epoch_efficiency import BATCH, CLASSES, SIZES, random_images, trial_config
 from benchmarks.table import heading, shown
-from trainable import state
+from trainable import depthwise, state
 from trainable.depthwise import DepthwiseConv2d
 from trainable.state import TrialState
 
-NETWORKS = ("convnext_atto", "mobilenetv3_small_050", "mobilenetv3_large_100", "efficientnet_b0")
+NETWORKS = (
+    "convnext_atto",
+    "convnext_femto",
+    "mobilenetv3_small_050",
+    "mobilenetv3_large_100",
+    "efficientnet_b0",
+)
 
 
 @contextmanager
@@ -76,8 +83,11 @@ def main() -> None:
     """Print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
-    print(heading(f"python -m benchmarks.depthwise_gradient --rounds {rounds}").partition("\n")[0], end="\n\n")
+    parser.add_argument("--narrowest", type=int, default=depthwise.NARROWEST, help="columns of a kernel")
+    given = parser.parse_args()
+    rounds, depthwise.NARROWEST = given.rounds, given.narrowest
+    command = f"python -m benchmarks.depthwise_gradient --rounds {rounds} --narrowest {given.narrowest}"
+    print(heading(f"{command}, {torch.get_num_threads()} threads").partition("\n")[0], end="\n\n")
     print("| network | size | format | layers | ms a step | over torch's own: median (every round) |")
     print("|---|---|---|---:|---:|---|")
     for network in NETWORKS:

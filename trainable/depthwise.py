@@ -18,6 +18,8 @@ COLUMNS = 3
 MOST_PAIRS = 2500
 """Of an input and an output pixel: where there are few, a matrix product over the batch has them all."""
 
+NARROWEST = 7
+"""Columns of a kernel that is worth it: with two threads 5x5 ones lost what they had gained with one."""
 X86 = ("x86_64", "AMD64")
 
 _backward = torch.ops.aten.convolution_backward
@@ -40,14 +42,14 @@ def quicken_depthwise(model: nn.Module) -> list[str]:
     """Give the depthwise convolutions of `model` the faster gradient; return their names.
 
     oneDNN's gradient of a depthwise kernel's weights takes 7 to 20 times as long as the convolution itself
-    where the kernel is wider than three columns: a quarter of a step of a ConvNeXt, a seventh of one of an
-    EfficientNet (`benchmarks/depthwise_gradient.py`). What is computed is the same, but for rounding. Measured
-    on x86 alone: elsewhere, and without oneDNN, nothing is changed.
+    where the kernel is wider than three columns: a quarter of a step of a ConvNeXt. What is computed is the
+    same, but for rounding. It is worth it from seven columns on (`benchmarks/depthwise_gradient.py`), and was
+    measured on x86 alone: elsewhere, and without oneDNN, nothing is changed.
 
     Only the convolution's class changes: its weights, their names and its copies are what they were.
 
     Args:
-        model: On a CPU. Touched are convolutions with an odd kernel of more than three columns, half of it as
+        model: On a CPU. Touched are convolutions with an odd kernel of at least seven columns, half of it as
             padding, and no dilation. Strided ones over more than a few pixels keep torch's gradient.
     """
     has_onednn: Callable[[], bool] = torch.backends.mkldnn.is_available
@@ -65,7 +67,7 @@ def _applies(conv: nn.Conv2d) -> bool:
     rows, columns = conv.kernel_size
     return (
         conv.groups == conv.in_channels == conv.out_channels > 1
-        and columns > COLUMNS
+        and columns >= NARROWEST
         and rows % 2 == columns % 2 == 1
         and conv.padding == (rows // 2, columns // 2)
         and conv.padding_mode == "zeros"
