@@ -1,7 +1,7 @@
 """P7, the search race: best test macro-F1 over wall time, the same space, split, epoch cap and seconds for all.
 
     python -m benchmarks.race DATA --out DIR --seconds 60 [--space tiny] [--epochs 9] [--image-size HxW]
-                              [--test-fraction 0.2] [--seeds 5] [--only ARM …] [--table]
+                              [--flips none] [--test-fraction 0.2] [--seeds 5] [--only ARM …] [--table]
 
 Arms: `tailtune`; `random` search, `optuna` (TPE, median pruner, one process) and `ray` (OptunaSearch, ASHA),
 each with the sources' pipeline; `ray-ours`, stock Ray around our trainable. An arm and a seed that are done
@@ -54,6 +54,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--space", default="tiny")
     parser.add_argument("--epochs", type=int, default=9)
     parser.add_argument("--image-size", metavar="HxW")
+    parser.add_argument("--flips", help="instead of what tailtune takes for DATA")
     parser.add_argument("--test-fraction", type=float, default=0.0)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", nargs="*", default=list(ARMS), choices=list(ARMS))
@@ -64,7 +65,8 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def course_of(given: argparse.Namespace) -> tuple[Course, ImageDataset]:
     """Return what the arms have in common, and the images; what can be prepared once is."""
-    data = DataConfig(image_size=pixels(given.image_size), flips=_FLIPS_OF.get(given.data, "h"))
+    flips = given.flips or _FLIPS_OF.get(given.data, "h")
+    data = DataConfig.model_validate({"image_size": pixels(given.image_size), "flips": flips})
     config = TrialConfig(epochs=given.epochs, data=data)
     cache = given.out / "cache"
     dataset = load_dataset(given.data, data=data, cache_dir=cache)

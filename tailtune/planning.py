@@ -21,6 +21,8 @@ _FLIPS_OF = {"digits-lt": "none"}
 """Built-in data whose classes do not survive a mirror."""
 MOST_CONCURRENT = 8
 """Without a GPU; TPE learns little from trials that it hands out blindly side by side."""
+FEWEST_TO_WAIT = 10
+"""Trials of a search that lets its first one run alone."""
 
 Progress = Callable[[int, int], None]
 
@@ -189,6 +191,23 @@ def resources(
     elif concurrent is None:
         concurrent = max(1, min(MOST_CONCURRENT, int(cores / (cpus or 1))))
     return Resources(cpus or max(1, cores // concurrent), each_gpu, concurrent)
+
+
+def threads_alone(given: Resources, trials: int, *, cores: int) -> int | None:
+    """Return the threads with which a search's first trial runs alone, or None where it should not.
+
+    On two cores a trial that has both ends after 0.7 of the time; the search has something to show sooner, and
+    its second trial something to go by. It costs a third of a trial, which few trials would feel; with more
+    cores it would cost more, and on a GPU there is nothing to share.
+
+    >>> threads_alone(Resources(cpus=1, gpus=0.0, concurrent=2), 20, cores=2)
+    2
+    >>> threads_alone(Resources(cpus=1, gpus=0.0, concurrent=2), 5, cores=2)
+    >>> threads_alone(Resources(cpus=1, gpus=0.0, concurrent=8), 20, cores=8)
+    """
+    threads = 2 * max(1, int(given.cpus))
+    worth_it = given.gpus == 0 and given.concurrent == 2 and trials >= FEWEST_TO_WAIT
+    return threads if worth_it and threads <= cores else None
 
 
 def machine() -> tuple[int, int]:

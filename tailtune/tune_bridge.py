@@ -28,15 +28,25 @@ class Halted(BaseException):
 
 
 class LedgerSearcher(Searcher):  # type: ignore[misc]
-    """Hands out the ledger's trials, at most `concurrent` at a time."""
+    """Hands out the ledger's trials, at most `concurrent` at a time.
 
-    def __init__(self, ledger: Ledger, brake: Brake, concurrent: int) -> None:
+    Args:
+        ledger: Knows the trials.
+        brake: Nothing is handed out once it is pulled.
+        concurrent: Trials at a time.
+        alone: CPU threads of a study's first trial, beside which nothing else runs until it has ended; None
+            treats it as any other.
+    """
+
+    def __init__(self, ledger: Ledger, brake: Brake, concurrent: int, alone: int | None = None) -> None:
         super().__init__()
-        self._ledger, self._brake, self._concurrent = ledger, brake, concurrent
+        self._ledger, self._brake, self._concurrent, self._alone = ledger, brake, concurrent, alone
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the config of the next trial, None while there is none, or FINISHED."""
-        if self._brake.reason is not None or len(self._ledger.live) >= self._concurrent:
+        alone = None if self._ledger.ended else self._alone
+        most = self._concurrent if alone is None else 1
+        if self._brake.reason is not None or len(self._ledger.live) >= most:
             return None
         try:
             assignment = self._ledger.ask(trial_id)
@@ -51,6 +61,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
             "config": assignment.config.model_dump_json(),
             "record": str(assignment.record),
             "attempt": assignment.attempt,
+            "threads": alone,
         }
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:

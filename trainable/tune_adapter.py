@@ -87,7 +87,8 @@ def _whole_file(images: NDArray[np.uint8]) -> Path | None:
 class ImageTrainable(tune.Trainable):  # type: ignore[misc]
     """Trains one `TrialConfig` an epoch a step; see `result_of` for what it reports.
 
-    Its config has `number`, `config` (the `TrialConfig` as JSON), `record` (folder) and `attempt`.
+    Its config has `number`, `config` (the `TrialConfig` as JSON), `record` (folder), `attempt`, and may have
+    `threads`, instead of those of `setup`.
     """
 
     def setup(
@@ -138,7 +139,8 @@ class ImageTrainable(tune.Trainable):  # type: ignore[misc]
     def _begin(self, config: dict[str, Any]) -> None:
         record = RecordFolder(config["record"])
         record.claim(config["attempt"])
-        torch.set_num_threads(self._threads)  # the former trial may have wanted another number
+        # Set even where it is the default: the former trial may have wanted another number.
+        torch.set_num_threads(config.get("threads") or self._threads)
         self._fresh = True
         self._reports: Iterator[EpochReport] = fit(
             TrialConfig.model_validate_json(config["config"]),

@@ -9,7 +9,7 @@ import pytest
 
 from analysis.errors import UsageError
 from tailtune.launch import grace
-from tailtune.planning import Request, base_config, home_folder, resources
+from tailtune.planning import Request, Resources, base_config, home_folder, resources, threads_alone
 
 
 @pytest.mark.parametrize(
@@ -89,6 +89,16 @@ def test_resources_fill_the_machine() -> None:
     assert resources(None, 0.25, None, cores=16, num_gpus=1).concurrent == 4
     assert resources(None, 0.0, None, cores=4, num_gpus=1).gpus == 0.0
     assert resources(None, None, 3, cores=2, num_gpus=0).cpus == 1
+
+
+def test_a_first_trial_runs_alone_only_where_it_is_cheap() -> None:
+    given = Resources(cpus=1, gpus=0.0, concurrent=2)
+    assert threads_alone(given, 10, cores=2) == 2
+    assert threads_alone(given, 9, cores=2) is None  # a third of a trial is felt
+    assert threads_alone(given, 10, cores=1) is None  # there is no second core
+    assert threads_alone(Resources(cpus=2, gpus=0.0, concurrent=2), 10, cores=4) == 4
+    assert threads_alone(Resources(cpus=1, gpus=0.0, concurrent=3), 10, cores=4) is None
+    assert threads_alone(Resources(cpus=1, gpus=0.5, concurrent=2), 10, cores=4) is None
 
 
 def test_home_is_absolute_and_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -72,6 +72,39 @@ def test_every_way_for_a_trial_to_end(tmp_path: Path) -> None:
     assert not ray.is_initialized()
 
 
+class TellsThreads(ToyTrainable):
+    """Writes down how many threads it was told to use."""
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        super()._begin(config)
+        (self.folder.path / "threads").write_text(str(config["threads"]))
+
+
+class Crowd(Observer):
+    """How many trials were at work beside each one when it began."""
+
+    def __init__(self) -> None:
+        self.working: set[int] = set()
+        self.beside: dict[int, int] = {}
+
+    def trial_started(self, number: int, config: TrialConfig, *, resumed: bool) -> None:
+        self.beside[number] = len(self.working)
+        self.working.add(number)
+
+    def trial_ended(self, number: int, state: TrialState, value: float | None, reason: str | None) -> None:
+        self.working.remove(number)
+
+
+def test_the_first_trial_has_both_cores_to_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[run_search.__module__], "machine", lambda: (2, 0))
+    study, crowd = make(tmp_path, 10, 3), Crowd()
+    run_search(study, ToySpace(always="sleep=0.1"), TellsThreads, observer=crowd)
+    assert [crowd.beside.pop(number) for number in (0, 1, 2)] == [0, 0, 1]
+    assert max(crowd.beside.values()) == 1
+    threads = [(study.folder / "trials" / str(number) / "threads").read_text() for number in range(10)]
+    assert threads == ["2"] + ["None"] * 9
+
+
 @pytest.mark.slow
 def test_a_time_budget_leaves_trials_that_are_resumed(tmp_path: Path) -> None:
     study = make(tmp_path, 3, 6, grace=6)

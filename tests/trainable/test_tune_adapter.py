@@ -8,6 +8,7 @@ from pathlib import Path
 
 WORKER = """
 import gc, sys, weakref
+import torch
 from pathlib import Path
 from trainable.config import DataConfig, TrialConfig
 from trainable.data.load import load_dataset
@@ -31,7 +32,8 @@ shared = SharedData(images, dataset.with_images(dataset.images[:0]), make_split(
 worker = object.__new__(ImageTrainable)
 for number in range(3):
     told = {"config": config, "record": str(home / str(number)), "attempt": "a"}
-    worker.setup(told, shared, 1) if number == 0 else worker.reset_config(told)
+    worker.setup({**told, "threads": 2}, shared, 1) if number == 0 else worker.reset_config(told)
+    assert torch.get_num_threads() == (2 if number == 0 else 1)
     assert worker.step()["final"]
     worker.cleanup()
     walked = []
