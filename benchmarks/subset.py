@@ -1,8 +1,9 @@
 """A small manifest of a folder with a folder per class, for races on few cores.
 
-    python -m benchmarks.subset FOLDER MANIFEST.csv --classes 24 --train 0.08 --test 0.15
+    python -m benchmarks.subset FOLDER MANIFEST.csv --classes 24 --train 0.08 --test 0.15 [--imbalance 10]
 
 The largest classes; of each, the first files by name for training and validation, the last ones for the test.
+With `--imbalance` the share of a class that is trained on falls geometrically, to a tenth, say, at the last.
 """
 
 from __future__ import annotations
@@ -21,16 +22,18 @@ def main() -> None:
     parser.add_argument("--classes", type=int, required=True)
     parser.add_argument("--train", type=float, required=True, help="share of a class, validation included")
     parser.add_argument("--test", type=float, required=True, help="share of a class")
+    parser.add_argument("--imbalance", type=float, default=1.0, help="the first class's share over the last's")
     given = parser.parse_args()
     files = {path: sorted(path.iterdir()) for path in given.folder.iterdir() if path.is_dir()}
     largest = sorted(files, key=lambda path: (-len(files[path]), path.name))[: given.classes]
     with given.manifest.open("w", newline="", encoding="utf-8") as out:
         table = csv.writer(out)
         table.writerow(("path", "label", "split"))
-        for path in largest:
+        for place, path in enumerate(largest):
             count = len(files[path])
+            share = given.train * given.imbalance ** (-place / max(1, len(largest) - 1))
             for split, part in (
-                ("train", files[path][: round(given.train * count)]),
+                ("train", files[path][: round(share * count)]),
                 ("test", files[path][count - round(given.test * count) :]),
             ):
                 for file in part:
