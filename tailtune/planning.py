@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from analysis.errors import UsageError, unknown_name
 
 if TYPE_CHECKING:
+    from tailtune.study_spec import ResourceSpec
     from trainable.config import TrialConfig
 
 METRICS = ("macro_f1",)
@@ -193,20 +194,21 @@ def resources(
     return Resources(cpus or max(1, cores // concurrent), each_gpu, concurrent)
 
 
-def threads_alone(given: Resources, trials: int, *, cores: int) -> int | None:
+def threads_alone(given: ResourceSpec, trials: int, *, cores: int) -> int | None:
     """Return the threads with which a search's first trial runs alone, or None where it should not.
 
     On two cores a trial that has both ends after 0.7 of the time; the search has something to show sooner, and
     its second trial something to go by. It costs a third of a trial, which few trials would feel; with more
     cores it would cost more, and on a GPU there is nothing to share.
 
-    >>> threads_alone(Resources(cpus=1, gpus=0.0, concurrent=2), 20, cores=2)
+    >>> from tailtune.study_spec import ResourceSpec
+    >>> threads_alone(ResourceSpec(concurrent=2), 20, cores=2)
     2
-    >>> threads_alone(Resources(cpus=1, gpus=0.0, concurrent=2), 5, cores=2)
-    >>> threads_alone(Resources(cpus=1, gpus=0.0, concurrent=8), 20, cores=8)
+    >>> threads_alone(ResourceSpec(concurrent=2), 5, cores=2)
+    >>> threads_alone(ResourceSpec(concurrent=8), 20, cores=8)
     """
-    threads = 2 * max(1, int(given.cpus))
-    worth_it = given.gpus == 0 and given.concurrent == 2 and trials >= FEWEST_TO_WAIT
+    threads = 2 * max(1, int(given.cpus_per_trial))
+    worth_it = given.gpus_per_trial == 0 and given.concurrent == 2 and trials >= FEWEST_TO_WAIT
     return threads if worth_it and threads <= cores else None
 
 

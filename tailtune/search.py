@@ -12,7 +12,7 @@ from analysis.errors import TailtuneError
 from tailtune.brake import Brake
 from tailtune.exchange import Observer, Space
 from tailtune.optuna_bridge import Ledger
-from tailtune.planning import Resources, machine, threads_alone
+from tailtune.planning import machine, threads_alone
 from tailtune.ray_runtime import connected_ray, require_room
 from tailtune.study import Study
 
@@ -132,8 +132,7 @@ def _tune(
     resources = study.spec.resources
     require_room(resources.cpus_per_trial, resources.gpus_per_trial)
     scheduler = LedgerScheduler(ledger, brake)
-    given = Resources(resources.cpus_per_trial, resources.gpus_per_trial, resources.concurrent)
-    alone = threads_alone(given, study.spec.budget.trials, cores=machine()[0]) if at_once else None
+    alone = threads_alone(resources, study.spec.budget.trials, cores=machine()[0]) if at_once else None
     with_data = trainable if shared is None else with_arguments(trainable, shared(at_once))
     tuner = tune.Tuner(
         tune.with_resources(with_data, {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}),

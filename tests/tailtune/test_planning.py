@@ -9,7 +9,8 @@ import pytest
 
 from analysis.errors import UsageError
 from tailtune.launch import grace
-from tailtune.planning import Request, Resources, base_config, home_folder, resources, threads_alone
+from tailtune.planning import Request, base_config, home_folder, resources, threads_alone
+from tailtune.study_spec import ResourceSpec
 
 
 @pytest.mark.parametrize(
@@ -92,13 +93,13 @@ def test_resources_fill_the_machine() -> None:
 
 
 def test_a_first_trial_runs_alone_only_where_it_is_cheap() -> None:
-    given = Resources(cpus=1, gpus=0.0, concurrent=2)
+    given = ResourceSpec(concurrent=2)
     assert threads_alone(given, 10, cores=2) == 2
     assert threads_alone(given, 9, cores=2) is None  # a third of a trial is felt
     assert threads_alone(given, 10, cores=1) is None  # there is no second core
-    assert threads_alone(Resources(cpus=2, gpus=0.0, concurrent=2), 10, cores=4) == 4
-    assert threads_alone(Resources(cpus=1, gpus=0.0, concurrent=3), 10, cores=4) is None
-    assert threads_alone(Resources(cpus=1, gpus=0.5, concurrent=2), 10, cores=4) is None
+    assert threads_alone(ResourceSpec(cpus_per_trial=2, concurrent=2), 10, cores=4) == 4
+    assert threads_alone(ResourceSpec(concurrent=3), 10, cores=4) is None
+    assert threads_alone(ResourceSpec(gpus_per_trial=0.5, concurrent=2), 10, cores=4) is None
 
 
 def test_home_is_absolute_and_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
