@@ -134,6 +134,7 @@ class DeclaredSpace(SearchSpace):
         A head that was found on frozen features stands, in a space without them, for loss, sampler,
         weights and post-hoc correction alone: a search of heads is a cheap first fidelity. The rest stays open.
         """
+        config = self._in_own_threads(config)
         thawed = config.frozen.active and config.frozen.name not in self.families["frozen"]
         faced = self._faced_families(config, LEARNT_BY_HEADS) if thawed else self._faced(config)
         outside = [path for path, dim, value in faced if dim is None or not contains(dim, value)]
@@ -180,6 +181,12 @@ class DeclaredSpace(SearchSpace):
         check_space(self.families, self.backbones, self.backbone, self.always | self.optional, training)
         return replace(self, training=training)
 
+    def _in_own_threads(self, config: TrialConfig) -> TrialConfig:
+        """Return `config` without its threads, which were its slot's, unless this space asks for some."""
+        if ends(self.training["threads"]) != ends(pin(None)):
+            return config
+        return config.model_copy(update={"training": config.training.model_copy(update={"threads": None})})
+
     def _faced(self, config: TrialConfig) -> Iterator[tuple[str, Dimension | None, object]]:
         """Yield each value of `config` with its path and the dimension that must contain it."""
         yield _path("backbone", config.backbone.name), Choices(self.backbones), config.backbone.name
@@ -208,6 +215,7 @@ class DeclaredSpace(SearchSpace):
 
     def widened(self, config: TrialConfig) -> DeclaredSpace:
         """Return the smallest space that holds this one and the `PARTS` of `config`."""
+        config = self._in_own_threads(config)
         families = {
             family: _with(members, getattr(config, family)) for family, members in self.families.items()
         }

@@ -197,9 +197,10 @@ def resources(
 def threads_alone(given: ResourceSpec, trials: int, *, cores: int) -> int | None:
     """Return the threads with which a search's first trial runs alone, or None where it should not.
 
-    On two cores a trial that has both ends after 0.7 of the time; the search has something to show sooner, and
-    its second trial something to go by. It costs a third of a trial, which few trials would feel; with more
-    cores it would cost more, and on a GPU there is nothing to share.
+    A trial that has two cores instead of one ends after 0.7 of the time; the search has something to show
+    sooner, and its second trial something to go by. It costs a third of a trial, which few trials would feel;
+    with more slots it would cost more, with more cores a slot it has not been measured, and on a GPU there is
+    nothing to share.
 
     >>> from tailtune.study_spec import ResourceSpec
     >>> threads_alone(ResourceSpec(concurrent=2), 20, cores=2)
@@ -207,9 +208,8 @@ def threads_alone(given: ResourceSpec, trials: int, *, cores: int) -> int | None
     >>> threads_alone(ResourceSpec(concurrent=2), 5, cores=2)
     >>> threads_alone(ResourceSpec(concurrent=8), 20, cores=8)
     """
-    threads = 2 * max(1, int(given.cpus_per_trial))
-    worth_it = given.gpus_per_trial == 0 and given.concurrent == 2 and trials >= FEWEST_TO_WAIT
-    return threads if worth_it and threads <= cores else None
+    on_one_core_each = given.gpus_per_trial == 0 and given.concurrent == 2 and int(given.cpus_per_trial) <= 1
+    return 2 if on_one_core_each and cores >= 2 and trials >= FEWEST_TO_WAIT else None
 
 
 def machine() -> tuple[int, int]:

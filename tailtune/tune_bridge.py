@@ -44,8 +44,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the config of the next trial, None while there is none, or FINISHED."""
-        alone = None if self._ledger.ended else self._alone
-        most = self._concurrent if alone is None else 1
+        most = self._concurrent if self._threads_alone is None else 1
         if self._brake.reason is not None or len(self._ledger.live) >= most:
             return None
         try:
@@ -56,13 +55,20 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         if assignment is None:
             # FINISHED is for ever, and a live trial may yet come back to be handed out again.
             return None if self._ledger.live else str(Searcher.FINISHED)
+        if assignment.config.training.threads is not None:  # the space has said how many
+            self._alone = None
         return {
             "number": assignment.number,
             "config": assignment.config.model_dump_json(),
             "record": str(assignment.record),
             "attempt": assignment.attempt,
-            "threads": alone,
+            "threads": self._threads_alone,
         }
+
+    @property
+    def _threads_alone(self) -> int | None:
+        """Threads of a trial handed out now, if it is the first; asking may have ended one that was refused."""
+        return None if self._ledger.ended else self._alone
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """Nothing: the scheduler has been told, and knows the exception too."""

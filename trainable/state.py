@@ -65,8 +65,11 @@ class TrialState:
             retraining.first_epochs(config.epochs) if isinstance(retraining, Crt) else config.epochs
         )
         self.in_second_stage, self._peak = False, config.optimizer.lr
-        if config.training.threads is not None:
-            torch.set_num_threads(config.training.threads)
+        threads = config.training.threads
+        if threads is None and saved is not None and device.type == "cpu":
+            threads = saved["state"].get("threads")  # as it began: another number rounds differently
+        if threads is not None:
+            torch.set_num_threads(threads)
         labels = dataset.labels[split.train]
         self.class_counts = np.bincount(labels, minlength=dataset.num_classes)
         self.class_prior = self.class_counts / self.class_counts.sum()
@@ -244,6 +247,7 @@ class TrialState:
             "accumulate": self.stepper.accumulate,
             "in_second_stage": self.in_second_stage,
             "precision": {"name": self.precision.name, "channels_last": self.precision.channels_last},
+            "threads": torch.get_num_threads(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

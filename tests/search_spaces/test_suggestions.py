@@ -86,6 +86,18 @@ def test_a_widened_space_contains_what_it_was_widened_to() -> None:
         assert tiny.widened(config).fingerprint() == tiny.fingerprint()
 
 
+def test_threads_of_a_starting_point_stay_with_the_slot_that_it_ran_in() -> None:
+    """An export names them so that `train` repeats the trial; a search has its own."""
+    tiny = load_space("tiny")
+    config = suggested(tiny, 1)[0][0]
+    exported = config.model_copy(update={"training": config.training.model_copy(update={"threads": 2})})
+    assert tiny.parameters_of(exported) == tiny.parameters_of(config)
+    assert tiny.widened(exported).fingerprint() == tiny.fingerprint()
+    pinned = tiny.with_training(threads=1)
+    with pytest.raises(UsageError, match=r"training\.threads = 2"):
+        pinned.parameters_of(exported)
+
+
 def replayed(space: SearchSpace, parameters: dict[str, object]) -> TrialConfig:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     study.enqueue_trial(parameters)

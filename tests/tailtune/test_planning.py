@@ -97,7 +97,7 @@ def test_a_first_trial_runs_alone_only_where_it_is_cheap() -> None:
     assert threads_alone(given, 10, cores=2) == 2
     assert threads_alone(given, 9, cores=2) is None  # a third of a trial is felt
     assert threads_alone(given, 10, cores=1) is None  # there is no second core
-    assert threads_alone(ResourceSpec(cpus_per_trial=2, concurrent=2), 10, cores=4) == 4
+    assert threads_alone(ResourceSpec(cpus_per_trial=2, concurrent=2), 10, cores=4) is None  # not measured
     assert threads_alone(ResourceSpec(concurrent=3), 10, cores=4) is None
     assert threads_alone(ResourceSpec(gpus_per_trial=0.5, concurrent=2), 10, cores=4) is None
 

@@ -130,7 +130,7 @@ def test_a_time_budget_leaves_trials_that_are_resumed(tmp_path: Path) -> None:
     ],
 )
 def test_a_stop_is_orderly_and_quick(tmp_path: Path, how: str) -> None:
-    study = make(tmp_path, 50, 9)
+    study = make(tmp_path, 50, 9, concurrent=3)  # with two slots the first trial would run alone
     with drive(tmp_path, "sleep=600") as driver:
         while driver.poll() is None and not study.optuna().trials:
             time.sleep(0.1)
@@ -149,7 +149,7 @@ def test_a_stop_is_orderly_and_quick(tmp_path: Path, how: str) -> None:
 
 @pytest.mark.slow
 def test_no_worker_outlives_its_driver(tmp_path: Path) -> None:
-    study = make(tmp_path, 50, 50, grace=50)
+    study = make(tmp_path, 50, 50, concurrent=3, grace=50)
     with drive(tmp_path) as driver:
         while driver.poll() is None and not any(trial.intermediate_values for trial in study.optuna().trials):
             time.sleep(0.05)

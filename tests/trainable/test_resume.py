@@ -136,6 +136,23 @@ def test_what_auto_chose_is_reused(digits: ImageDataset, split: Split, tmp_path:
     assert record.summary.auto["precision"] == "bf16"
 
 
+def test_a_trial_goes_on_with_as_many_threads_as_it_began_with(
+    digits: ImageDataset, split: Split, tmp_path: Path
+) -> None:
+    """With another number sums are rounded otherwise: a resumed trial would be another one."""
+    record, config = RecordFolder(tmp_path), small()
+    try:
+        torch.set_num_threads(2)
+        next(fit(config, digits, split, record=record, checkpoint_seconds=0, device="cpu"))
+        torch.set_num_threads(1)  # as a search resumed with other slots would
+        list(fit(config, digits, split, record=record, checkpoint_seconds=0, device="cpu"))
+        assert torch.get_num_threads() == 2
+        assert record.summary is not None
+        assert record.summary.auto["threads"] == 2
+    finally:
+        torch.set_num_threads(1)
+
+
 def test_another_trials_checkpoint_is_refused(digits: ImageDataset, split: Split, tmp_path: Path) -> None:
     record, config = RecordFolder(tmp_path), small()
     next(fit(config, digits, split, record=record, checkpoint_seconds=0, device="cpu"))
