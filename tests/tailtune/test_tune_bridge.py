@@ -23,7 +23,7 @@ class Pinned(ToySpace):
 def handed_out(study: Study, space: ToySpace) -> list[tuple[int, int | None]]:
     """Return number and threads of what two slots are given before anything has ended."""
     ledger = study.ledger(space)
-    searcher = LedgerSearcher(ledger, Brake(study.folder, None, lambda: None), 2, alone=2)
+    searcher = LedgerSearcher(ledger, Brake(study.folder), 2, alone=2)
     found = [searcher.suggest(name) for name in ("a", "b", "c")]
     assert len(ledger.live) == sum(told is not None for told in found)
     ledger.close()
@@ -45,8 +45,7 @@ def test_a_first_trial_that_is_refused_now_was_the_first(tmp_path: Path) -> None
     assert [before.ask().number for _ in range(2)] == [0, 1]
     before.close()
     stored = study.optuna()
-    storage, trial_id = stored._storage, stored.trials[0]._trial_id
-    config = stored.trials[0].user_attrs["config"]
-    storage.set_trial_user_attr(trial_id, "config", config | {"epochs": -1})
+    first = optuna.Trial(stored, stored.trials[0]._trial_id)
+    first.set_user_attr("config", first.user_attrs["config"] | {"epochs": -1})
     assert handed_out(study, ToySpace()) == [(1, None), (2, None)]
     assert study.status()["trials"][TrialState.FAIL.name] == 1
