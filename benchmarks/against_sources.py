@@ -32,7 +32,9 @@ from trainable.data.dataset import ImageDataset, Split
 from trainable.host_memory import keep_freed_memory
 from trainable.state import TrialState
 
-IMAGES, SIDE = 512, 3072
+ON_GPU = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if ON_GPU else "cpu")
+IMAGES, SIDE = 4096 if ON_GPU else 512, 3072
 RESNET = NETWORKS[0]
 Epochs = Callable[[int], float]
 
@@ -48,12 +50,12 @@ def pictures(size: tuple[int, int]) -> tuple[ImageDataset, Split]:
 def our_epochs(config: TrialConfig, dataset: ImageDataset, split: Split) -> Epochs:
     """Return what trains an epoch as a worker does, and returns images a second."""
     keep_freed_memory()
-    return epoch_of(TrialState(config, dataset, split, torch.device("cpu")))
+    return epoch_of(TrialState(config, dataset, split, DEVICE))
 
 
 def their_epochs(config: TrialConfig, dataset: ImageDataset, split: Split, files: Path, workers: int) -> Epochs:
     """Return what trains an epoch of the sources' pipeline, and returns images a second."""
-    trial = SourcesTrial(config, dataset, split, files, workers)
+    trial = SourcesTrial(config, dataset, split, files, workers, DEVICE)
 
     def epoch(number: int) -> float:
         start = time.perf_counter()
@@ -99,7 +101,7 @@ def speedups(network: str, size: tuple[int, int], rounds: int) -> tuple[list[flo
     config = trial_config(network, rounds + 1)
     with tempfile.TemporaryDirectory() as folder:
         files = write_files(dataset, Path(folder))
-        workers = best_workers(config, dataset, split, files)
+        workers = best_workers(config, dataset, split, files, DEVICE)
         with (
             in_a_process(partial(our_epochs, config, dataset, split)) as ours,
             in_a_process(partial(their_epochs, config, dataset, split, files, workers)) as theirs,
@@ -121,7 +123,7 @@ def matrix_product(dtype: torch.dtype) -> float:
 
 def rows(rounds: int) -> Iterator[Row]:
     """Yield what the processor's arithmetic allows, a row a network and size, and the median of all."""
-    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if not ON_GPU and torch.ops.mkldnn._is_mkldnn_bf16_supported():
         full, half = matrix_product(torch.float32), matrix_product(torch.bfloat16)
         rates = f"{half / full:.2f}x ({half:.0f} and {full:.0f} GFLOP/s)"
         yield Row("P2", "this processor: bf16 over fp32 in a product of matrices", "stated", rates, True)

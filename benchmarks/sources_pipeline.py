@@ -63,6 +63,7 @@ class FileBatches:
         normalisation: Of the training images.
         train: Positions of the training images, `(N,)`.
         workers: Processes of the DataLoader.
+        device: Where batches are wanted.
     """
 
     def __init__(
@@ -73,8 +74,9 @@ class FileBatches:
         train: NDArray[np.int64],
         channels: int,
         workers: int,
+        device: torch.device,
     ) -> None:
-        self.config, self.train_positions, self.workers = config, train, workers
+        self.config, self.train_positions, self.workers, self.device = config, train, workers, device
         size = Image.open(next(root.glob("*/*.png"))).size[::-1]
         last = [transforms.ToTensor(), transforms.Normalize(normalisation.mean, normalisation.std)]
         first = [transforms.Grayscale()] if channels == 1 else []
@@ -96,7 +98,8 @@ class FileBatches:
 
     def _loader(self, files: ImageFolder, positions: NDArray[np.int64], batch_size: int) -> DataLoader[Tensor]:
         rows = self._row[positions].tolist()
-        return DataLoader(Subset(files, rows), batch_size=batch_size, num_workers=self.workers)
+        pins = self.device.type == "cuda"
+        return DataLoader(Subset(files, rows), batch_size=batch_size, num_workers=self.workers, pin_memory=pins)
 
     def train(self, indices: NDArray[np.int64], epoch: int) -> Iterator[Batch]:
         """Yield an epoch's batches: `indices` `(M,)` into the training split, in their order."""
@@ -106,14 +109,16 @@ class FileBatches:
         ):
             if len(targets) < 2:
                 return
-            generator = generator_for(torch.device("cpu"), self.config.seed, "batch", epoch, step)
+            images, targets = images.to(self.device), targets.to(self.device)
+            generator = generator_for(self.device, self.config.seed, "batch", epoch, step)
             mixed = self.config.mixing.apply(images, targets, generator)
-            yield Batch(mixed, torch.from_numpy(indices[seen : seen + len(targets)]))
+            yield Batch(mixed, torch.from_numpy(indices[seen : seen + len(targets)]).to(self.device))
             seen += len(targets)
 
     def evaluate(self, positions: NDArray[np.int64]) -> Iterator[Batch]:
         """Yield batches of the images at `positions` `(M,)` of the dataset, in their order."""
         for images, targets in self._loader(self._plain, positions, 2 * self.config.batch_size):
+            images, targets = images.to(self.device), targets.to(self.device)
             yield Batch(Mixed.unmixed(images, targets), torch.zeros(len(targets), dtype=torch.int64))
 
     def clean(self) -> Iterator[Tensor]:
@@ -126,23 +131,31 @@ class SourcesTrial:
     """One configuration trained as the sources train.
 
     Args:
-        config: Trained in fp32 and with torch's own gradients, whatever it says.
+        config: Trained in fp32, with torch's own gradients and no recorded passes, whatever it says.
         dataset: The images, already at the wanted size.
         split: Trained on `train`, judged on `val`.
         root: What `write_files` wrote of `dataset`.
         workers: Processes of the DataLoader.
+        device: Where to train; None takes the CPU.
     """
 
     def __init__(
-        self, config: TrialConfig, dataset: ImageDataset, split: Split, root: Path, workers: int
+        self,
+        config: TrialConfig,
+        dataset: ImageDataset,
+        split: Split,
+        root: Path,
+        workers: int,
+        device: torch.device | None = None,
     ) -> None:
-        fp32 = config.training.model_copy(update={"precision": "fp32"})
+        fp32 = config.training.model_copy(update={"precision": "fp32", "graphs": False})
+        device = device or torch.device("cpu")
         config = config.model_copy(update={"training": fp32})
         with torchs_own_depthwise():
-            self.trial = TrialState(config, dataset, split, torch.device("cpu"))
+            self.trial = TrialState(config, dataset, split, device)
         self.trial.model.to(memory_format=torch.contiguous_format)
         normalisation = self.trial.batches.normalisation
-        self.batches = FileBatches(root, config, normalisation, split.train, dataset.channels, workers)
+        self.batches = FileBatches(root, config, normalisation, split.train, dataset.channels, workers, device)
         self.val, self.targets = split.val, dataset.labels[split.val]
 
     def train(self, epoch: int) -> float:
@@ -177,11 +190,13 @@ class SourcesTrial:
         return value
 
 
-def best_workers(config: TrialConfig, dataset: ImageDataset, split: Split, root: Path) -> int:
+def best_workers(
+    config: TrialConfig, dataset: ImageDataset, split: Split, root: Path, device: torch.device | None = None
+) -> int:
     """Return the number of DataLoader workers with which an epoch is fastest, each timed twice."""
     seconds = {}
     for workers in [count for count in TRIED_WORKERS if count <= (os.cpu_count() or 1)]:
-        trial = SourcesTrial(config, dataset, split, root, workers)
+        trial = SourcesTrial(config, dataset, split, root, workers, device)
         rounds = []
         for epoch in range(2):
             start = time.perf_counter()

@@ -94,6 +94,9 @@ class TrainingConfig(Frozen):
     compile: bool = False
     """Training passes go through `torch.compile`: minutes for a first trial, and worth it on GPUs only
     (`benchmarks/speed.md`); frozen features have no such passes. No part of the fingerprint."""
+    graphs: bool = True
+    """On a GPU, training passes are recorded once and replayed (`trainable/graphs.py`), where nothing looks
+    into the network and the memory suffices. No part of the fingerprint."""
 
 
 class TrialConfig(Frozen):
@@ -155,7 +158,7 @@ class TrialConfig(Frozen):
     def fingerprint(self) -> str:
         """Return 16 hex digits that equal configurations share; seed, name and `allow` do not count."""
         counted = self.model_dump(mode="json", exclude={"seed", "name", "allow"})
-        for speed in ("threads", "compile"):
+        for speed in ("threads", "compile", "graphs"):
             counted["training"].pop(speed)
         counted["augment"] = sorted(counted["augment"], key=lambda op: op["name"])
         return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:16]

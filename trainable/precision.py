@@ -31,10 +31,10 @@ class Precision:
         """The layout of images and of the model's weights."""
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
-    def autocast(self, device: torch.device) -> AbstractContextManager[None]:
-        """Return the context in which forward passes run."""
+    def autocast(self, device: torch.device, *, caches: bool = True) -> AbstractContextManager[None]:
+        """Return the context in which forward passes run; `caches` keeps weights that were converted in it."""
         dtype = torch.float16 if self.name == "fp16" else torch.bfloat16
-        return torch.autocast(device.type, dtype=dtype, enabled=self.name != "fp32")
+        return torch.autocast(device.type, dtype=dtype, enabled=self.name != "fp32", cache_enabled=caches)
 
     def scaler(self, device: torch.device) -> torch.amp.GradScaler:
         """Return the gradient scaler; it does nothing unless the format is fp16."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,12 @@ from trainable.data.batches import Batches
 from trainable.data.dataset import ImageDataset, Split
 from trainable.depthwise import quicken_depthwise
 from trainable.frozen_features import FeatureBatches, freeze
+from trainable.graphs import GraphedForward
 from trainable.losses import LossContext
 from trainable.losses.cross_entropy import CrossEntropyLoss
 from trainable.meter import LossMeter
 from trainable.optimizers import parameter_groups, set_lr
+from trainable.optimizers.sam import SharpnessAwareConfig
 from trainable.posthoc import FittedCorrection
 from trainable.precision import Precision, keep_in_fp32
 from trainable.precision_choice import resolve_precision
@@ -130,7 +132,11 @@ class TrialState:
             LossContext(self.class_counts, self.sampler.class_distribution(0), self.first_epochs)
         ).to(device)
         compiles = config.training.compile and not config.frozen.active
-        self._compiled = compiled(self.model) if compiles else None
+        self.forward: Callable[[Tensor], Tensor] = self.model
+        if compiles:
+            self.forward = compiled(self.model)
+        elif config.training.graphs and self._can_be_recorded():
+            self.forward = GraphedForward(self.model, self.precision, config.batch_size)
         self.stepper = self._new_stepper()
         self.steps_per_epoch = self.batches.steps_per_epoch(len(labels))
         self.schedule = config.schedule.build(self.first_epochs, self.steps_per_epoch)
@@ -143,6 +149,12 @@ class TrialState:
     def optimizer(self) -> torch.optim.Optimizer:
         """The stepper's own."""
         return self.stepper.optimizer
+
+    def _can_be_recorded(self) -> bool:
+        """Whether each training pass is alike: nothing looks into it, and none holds batch norm still."""
+        inside = self.config.frozen.active or len(self.terms.modules) > 0
+        twice = isinstance(self.config.optimizer, SharpnessAwareConfig)
+        return self.device.type == "cuda" and not inside and not twice
 
     def _new_stepper(self) -> Stepper:
         """Return a stepper with a fresh optimizer over what is to be trained now."""
@@ -157,7 +169,7 @@ class TrialState:
             mixes=config.mixing.name != "none",
             device=self.device,
             terms=self.terms,
-            forward=self._compiled,
+            forward=self.forward,
         )
 
     def _begin_second_stage(self, retraining: Crt) -> None:

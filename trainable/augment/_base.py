@@ -113,7 +113,8 @@ def affine(draw: Draw, rows: Sequence[Sequence[float | Tensor]]) -> Tensor:
     matrices = torch.zeros(draw.batch_size, 3, 3, device=draw.device)
     for i, row in enumerate(rows):
         for j, entry in enumerate(row):
-            matrices[:, i, j] = entry
+            if isinstance(entry, Tensor) or entry != 0.0:
+                matrices[:, i, j] = entry
     matrices[:, 2, 2] = 1.0
     return matrices
 

@@ -45,9 +45,8 @@ class EmaAverager(Averager):
         self.decay, self.warmup, self.updates = decay, warmup, 0
         self.average = deepcopy(model).requires_grad_(False)
         self._mine, self._theirs = _tensors(self.average, floating=True), _tensors(model, floating=True)
-        self._counters = list(
-            zip(_tensors(self.average, floating=False), _tensors(model, floating=False), strict=True)
-        )
+        self._my_counters = _tensors(self.average, floating=False)
+        self._their_counters = _tensors(model, floating=False)
 
     @torch.no_grad()
     def after_step(self) -> None:
@@ -55,8 +54,8 @@ class EmaAverager(Averager):
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.warmup else self.decay
         torch._foreach_lerp_(self._mine, self._theirs, 1.0 - decay)
-        for mine, theirs in self._counters:
-            mine.copy_(theirs)
+        if self._my_counters:
+            torch._foreach_copy_(self._my_counters, self._their_counters)
 
     def evaluated(self) -> nn.Module:
         """Return the average."""

@@ -20,11 +20,14 @@ from trainable.data.dataset import ImageDataset
 from trainable.data.normalisation import Normalisation, channel_statistics
 from trainable.mixing import Mixed
 from trainable.precision import Precision
-from trainable.seeding import derived_seed, generator_for
+from trainable.seeding import generator_for
 from trainable.techniques import Linear
 
 _RESIDENT_SHARE = 0.25
 """Largest share of the device's free memory that the images may take: other trials may live there too."""
+
+MOST_AT_ONCE, AT_ONCE_BYTES = 16, 64 << 20
+"""Most batches that a GPU augments as one, and most bytes that their pixels take as float32."""
 
 
 class Batch(NamedTuple):
@@ -87,6 +90,7 @@ class Batches:
         if dataset.channels not in (1, self.channels):
             raise UsageError(f"the network takes {self.channels} channels, got images of {dataset.channels}")
         self.image_size = config.data.image_size or dataset.image_size
+        self.dataset_size = dataset.image_size
         self._layout = precision.memory_format
         self._images = dataset.images
         self._resident = _uploaded(dataset.images, device)
@@ -123,27 +127,43 @@ class Batches:
         chosen = self.train_positions[indices]
         on_device = torch.tensor(chosen, device=self.device)
         cuts = self.cuts(len(indices))
-        for step, (start, stop) in enumerate(pairwise(cuts)):
+        size = size or self.size_at(epoch)
+        together = self._batches_at_once(size)
+        for step in range(0, len(cuts) - 1, together):
+            bounds = cuts[step : step + together + 1]
+            start, stop = bounds[0], bounds[-1]
             positions = on_device[start:stop]
             targets = self._labels[positions]
-            generator = torch.Generator(self.device)
-            generator.manual_seed(derived_seed(self.config.seed, "batch", epoch, step))
+            generator = generator_for(self.device, self.config.seed, "batch", epoch, step)
             raw = self._gathered(chosen[start:stop], positions)
             further = [raw.clone() for _ in range(self._num_views)]
-            draw = self._draw(raw, targets, generator, epoch)
-            images = self._finished(raw, size or self.size_at(epoch), draw)
-            before = generator.get_state()
-            mixed = self.config.mixing.apply(images, targets, generator)
-            if further:
-                views = []
-                for number, copy in enumerate(further):
-                    other = generator_for(self.device, self.config.seed, "view", epoch, step, number)
-                    draw = self._draw(copy, targets, other, epoch)
-                    view = self._finished(copy, size or self.size_at(epoch), draw, self._view_pipeline)
-                    generator.set_state(before)
-                    views.append(self.config.mixing.apply(view, targets, generator).images)
-                mixed = mixed._replace(views=torch.stack(views, dim=1))
-            yield Batch(mixed, local[start:stop])
+            images = self._finished(raw, size, self._draw(raw, targets, generator, epoch))
+            before = generator.get_state() if further else None
+            for begin, end in pairwise(bounds):
+                part = slice(begin - start, end - start)
+                mixed = self.config.mixing.apply(images[part], targets[part], generator)
+                if before is not None:
+                    views = []
+                    for number, copy in enumerate(further):
+                        other = generator_for(self.device, self.config.seed, "view", epoch, step, number)
+                        draw = self._draw(copy, targets, other, epoch)
+                        view = self._finished(copy, size, draw, self._view_pipeline)
+                        generator.set_state(before)
+                        views.append(self.config.mixing.apply(view, targets, generator).images)
+                    mixed = mixed._replace(views=torch.stack(views, dim=1))
+                yield Batch(mixed, local[begin:end])
+
+    def _batches_at_once(self, size: tuple[int, int]) -> int:
+        """Return how many batches are augmented as one; mixing stays within a batch.
+
+        A GPU augments a small batch faster than Python can name the kernels that do it. Where whole batches
+        share what the host draws, or are seen again, each is augmented by itself.
+        """
+        if self.device.type != "cuda" or self._num_views or self._pipeline.image_ops:
+            return 1
+        height, width = (max(a, b) for a, b in zip(size, self.dataset_size, strict=True))
+        one = 4 * self.config.batch_size * self.channels * height * width
+        return max(1, min(MOST_AT_ONCE, AT_ONCE_BYTES // one))
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
