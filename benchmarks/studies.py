@@ -15,15 +15,22 @@ from trainable.config import TrialConfig
 
 
 def study_in(
-    home: Path, space: str, *, trials: int, epochs: int, concurrent: int = 1, base: TrialConfig | None = None
+    home: Path,
+    space: str,
+    *,
+    trials: int,
+    epochs: int,
+    concurrent: int = 1,
+    base: TrialConfig | None = None,
+    gpus: float = 0.0,
 ) -> Study:
-    """Return a new study; every trial of it lasts as long as it asks for."""
+    """Return a new study; every trial of it lasts as long as it asks for, and has `gpus` to itself."""
     spec = StudySpec(
         name=f"measure-{uuid.uuid4().hex[:8]}",
         data=DataSpec(source="measure", fingerprint="0" * 16),
         space=SpaceSpec(name=space, fingerprint="0" * 16),
         budget=BudgetSpec(trials=trials, epochs=epochs, grace_epochs=epochs),
-        resources=ResourceSpec(concurrent=concurrent),
+        resources=ResourceSpec(concurrent=concurrent, gpus_per_trial=gpus),
         base=base or TrialConfig(),
     )
     return Study.create(home, spec)

@@ -23,7 +23,8 @@ class GraphedForward:
     A pass is recorded at its second call: the first has shown how much memory it takes. Passes of another shape
     (an epoch's last batch, micro-batches), in evaluation mode or without gradients go through the network
     itself, as all do where the memory does not suffice or the network does something that cannot be recorded
-    (asking the GPU for a number). Only one pass may be under way at a time: its gradients overwrite the last's.
+    (asking the GPU for a number). Only one pass may be under way at a time, and gradients are set, not added:
+    those of the step before must have been done away with.
 
     Args:
         model: On its GPU, in the memory format of its images, with no hooks that need to run.
@@ -102,6 +103,7 @@ class Recording:
         self.images = images.detach().clone()
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.forward, self.backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+        self.anchor = torch.zeros((), device=images.device, requires_grad=True)
 
     def record(self) -> None:
         """Take down both passes; statistics and randomness move on.
@@ -121,12 +123,14 @@ class Recording:
             logits = self._pass()
         self.upstream = torch.zeros_like(logits)
         with torch.cuda.graph(self.backward, pool=self.forward.pool(), stream=stream):
-            self.gradients = self._gradients_of(logits, self.upstream)
+            found = self._gradients_of(logits, self.upstream)
+            pairs = zip(self.parameters, found, strict=True)
+            self.gradients = [None if g is None else laid_out(g, p) for p, g in pairs]
         self.logits = logits.detach()
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return logits `(B, K)`; their gradient goes on to the parameters."""
-        logits: Tensor = _Replay.apply(self, images, *self.parameters)
+        """Return logits `(B, K)`; once they have a gradient, the parameters have theirs."""
+        logits: Tensor = _Replay.apply(self, images, self.anchor)
         return logits
 
     def _pass(self) -> Tensor:
@@ -139,10 +143,13 @@ class Recording:
 
 
 class _Replay(torch.autograd.Function):
-    """Replays a recording; the parameters are named so that autograd asks for their gradients."""
+    """Replays a recording; `anchor` has autograd come back for the backward pass.
+
+    Handing each parameter's gradient over to autograd would cost as much of Python's time as all the rest.
+    """
 
     @staticmethod
-    def forward(ctx: Any, recording: Recording, images: Tensor, *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, recording: Recording, images: Tensor, anchor: Tensor) -> Tensor:
         ctx.recording = recording
         recording.images.copy_(images)
         recording.forward.replay()
@@ -150,11 +157,20 @@ class _Replay(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, upstream: Tensor) -> tuple[None, None, None]:
         recording: Recording = ctx.recording
         recording.upstream.copy_(upstream)
         recording.backward.replay()
-        return None, None, *(None if g is None else g.detach() for g in recording.gradients)
+        for parameter, gradient in zip(recording.parameters, recording.gradients, strict=True):
+            parameter.grad = gradient
+        return None, None, None
+
+
+def laid_out(gradient: Tensor, parameter: Tensor) -> Tensor:
+    """Return `gradient` in the memory layout of `parameter`, which fused optimizers insist on."""
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
 
 
 _FAILED: list[Recording] = []
