@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -43,6 +44,10 @@ class GraphedForward:
     def recorded(self) -> bool:
         """Whether passes are replayed."""
         return self._recording is not None
+
+    def give_up(self, reason: str) -> None:
+        """Record nothing any more, and free what was recorded."""
+        self.refused, self._recording = reason, None
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return logits `(B, K)` of images `(B, C, H, W)`."""
@@ -124,8 +129,7 @@ class Recording:
         self.upstream = torch.zeros_like(logits)
         with torch.cuda.graph(self.backward, pool=self.forward.pool(), stream=stream):
             found = self._gradients_of(logits, self.upstream)
-            pairs = zip(self.parameters, found, strict=True)
-            self.gradients = [None if g is None else laid_out(g, p) for p, g in pairs]
+            self.gradients = owned(found, self.parameters)
         self.logits = logits.detach()
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -166,11 +170,22 @@ class _Replay(torch.autograd.Function):
         return None, None, None
 
 
-def laid_out(gradient: Tensor, parameter: Tensor) -> Tensor:
-    """Return `gradient` in the memory layout of `parameter`, which fused optimizers insist on."""
-    if gradient.stride() == parameter.stride():
-        return gradient
-    return torch.empty_like(parameter).copy_(gradient)
+def owned(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> list[Tensor | None]:
+    """Return gradients each in memory of its own, laid out as its parameter, as fused optimizers insist.
+
+    Parameters that are added to each other have one gradient, which each of them may be told to clip.
+    """
+    found: list[Tensor | None] = []
+    taken: set[int] = set()
+    for gradient, parameter in zip(gradients, parameters, strict=True):
+        if gradient is not None and (
+            gradient.stride() != parameter.stride() or gradient.untyped_storage().data_ptr() in taken
+        ):
+            gradient = torch.empty_like(parameter).copy_(gradient)
+        if gradient is not None:
+            taken.add(gradient.untyped_storage().data_ptr())
+        found.append(gradient)
+    return found
 
 
 _FAILED: list[Recording] = []

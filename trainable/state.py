@@ -188,6 +188,8 @@ class TrialState:
         )
         self.loss, self._class_weights = CrossEntropyLoss().to(self.device), None
         self.terms = Terms.none(self.model)
+        if isinstance(self.forward, GraphedForward):
+            self.forward.give_up("the second stage trains the classifier alone")
         self.stepper = self._new_stepper()
         self.schedule = config.schedule.build(num_epochs, self.steps_per_epoch)
         self.averager = AVERAGING.parse("none").build(self.model, num_epochs, self.steps_per_epoch)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from analysis.errors import TailtuneError
+from trainable.graphs import GraphedForward
 from trainable.losses import LossFunction
 from trainable.mixing import Mixed
 from trainable.optimizers import SharpnessAware, held_batch_norm
@@ -99,6 +100,8 @@ class Stepper:
                     ) from None
                 self.accumulate = max(2, 2 * self.accumulate)
             # Only here: while the error lives, its frames hold the tensors of the pass.
+            if isinstance(self.forward, GraphedForward):
+                self.forward.give_up("the memory did not suffice")
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 
