@@ -68,6 +68,9 @@ class GraphedForward:
     def _record(self, images: Tensor) -> Recording | None:
         """Return the recorded passes; the network's statistics and all randomness stay as they are."""
         device = images.device
+        if _FAILED:
+            self.refused = "a recording failed in this process"
+            return None
         taken = torch.cuda.max_memory_allocated(device) - torch.cuda.memory_allocated(device)
         free = free_memory(device)
         if taken > LARGEST_SHARE * free:
@@ -77,15 +80,17 @@ class GraphedForward:
         kept = [buffer.clone() for buffer in buffers]
         generator = torch.cuda.default_generators[device.index or 0]
         spare = generator.clone_state()
-        recording = Recording(self.model, images, self.precision)
+        recording, stream = Recording(self.model, images, self.precision), torch.cuda.current_stream(device)
         try:
             with torch.random.fork_rng(devices=[device]):
                 recording.record()
         except RuntimeError as error:
-            # Torch leaves the generator in the middle of a capture, and looks at its graphs later on.
+            # Torch leaves stream and generator in the middle of a capture, and looks at its graphs later on.
+            torch.cuda.set_stream(stream)
+            stream.wait_stream(_side_stream(device))
             generator.graphsafe_set_state(spare)
-            _FAILED.append(recording)
-            self.refused = str(error).splitlines()[0][:160]
+            _FAILED.append((recording.forward, recording.backward))
+            self.refused = str(error)[:160].partition("\n")[0] or type(error).__name__
         for buffer, value in zip(buffers, kept, strict=True):
             buffer.data.copy_(value)
         return recording if self.refused is None else None
@@ -143,7 +148,8 @@ class Recording:
         return logits
 
     def _gradients_of(self, logits: Tensor, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        return torch.autograd.grad(logits, self.parameters, upstream, allow_unused=True)
+        with torch.autocast(self.images.device.type, enabled=False):  # as `backward()` is called otherwise
+            return torch.autograd.grad(logits, self.parameters, upstream, allow_unused=True)
 
 
 class _Replay(torch.autograd.Function):
@@ -188,8 +194,8 @@ def owned(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> l
     return found
 
 
-_FAILED: list[Recording] = []
-"""Recordings that broke off: torch's allocator may still ask them which memory is theirs."""
+_FAILED: list[tuple[torch.cuda.CUDAGraph, torch.cuda.CUDAGraph]] = []
+"""Graphs that broke off: torch's allocator may still ask them which memory is theirs. After one, none begins."""
 
 
 @lru_cache

@@ -59,7 +59,7 @@ class Batches:
     On a GPU the images are uploaded once as uint8 where they fit in a quarter of its free memory; else,
     and on the CPU, each batch is gathered from the array or memory map, which is never copied.
     Randomness comes from (trial seed, epoch, batch) alone, so that equal calls give equal batches
-    whatever was asked before; a CPU and a GPU draw different numbers.
+    whatever was asked before; a CPU and a GPU draw different numbers, a GPU for several batches at once.
 
     Args:
         dataset: The images.
