@@ -195,7 +195,7 @@ def owned(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> l
 
 
 _FAILED: list[tuple[torch.cuda.CUDAGraph, torch.cuda.CUDAGraph]] = []
-"""Graphs that broke off: torch's allocator may still ask them which memory is theirs. After one, none begins."""
+"""Graphs that broke off: torch's allocator may still ask them which memory is theirs. Then none begins."""
 
 
 @lru_cache

@@ -116,9 +116,7 @@ def test_gradients_of_micro_batches_add_up(digits: ImageDataset, split: Split) -
 def test_a_network_that_cannot_be_recorded_trains_all_the_same(
     digits: ImageDataset, split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        graphs_module, "_FAILED", BROKEN
-    )  # what comes after it in this process is recorded again
+    monkeypatch.setattr(graphs_module, "_FAILED", BROKEN)  # so that later tests record
     trial = TrialState(small(training=EXACT), digits, split, GPU)
 
     class Asking(torch.nn.Module):
