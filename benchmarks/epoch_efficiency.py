@@ -120,14 +120,16 @@ def measure(network: str, size: tuple[int, int], rounds: int, **training: bool) 
         loss.item()  # on a GPU, waits
         return count // BATCH * BATCH / (time.perf_counter() - start)
 
-    epoch, found = epoch_of(trial), []
-    epoch(0), bare(), bare(trial.forward)
+    epoch = epoch_of(trial)
+    epoch(0), bare()
+    ratios, steps, recorded = [], [], []
     for number in range(rounds):
-        alike = bare(trial.forward) if on_gpu else float("nan")
-        found.append((epoch(number + 1), bare(), alike))
-    epochs, steps, replays = (np.array(row) for row in zip(*found, strict=True))
-    recorded = tuple(epochs / replays) if on_gpu else ()
-    return Efficiency(network, size, trial.precision.name, tuple(epochs / steps), tuple(steps), recorded)
+        rate = epoch(number + 1)
+        steps.append(bare())
+        ratios.append(rate / steps[-1])
+        if on_gpu:
+            recorded.append(rate / bare(trial.forward))
+    return Efficiency(network, size, trial.precision.name, tuple(ratios), tuple(steps), tuple(recorded))
 
 
 def rows(rounds: int) -> Iterator[Row]:

@@ -5,6 +5,7 @@ python -m pytest -m gpu
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from trainable.data import batches as batches_module
 from trainable.data.dataset import ImageDataset, Split
 from trainable.graphs import GraphedForward
 from trainable.loop import EpochReport, fit
+from trainable.seeding import seeded
 from trainable.state import TrialState
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(300)]
@@ -41,8 +43,6 @@ def _one_way_to_compute() -> Iterator[None]:
 
 def trained(config: TrialConfig, digits: ImageDataset, split: Split, epochs: int = 2) -> TrialState:
     """Return the state after some epochs, as `fit` trains them."""
-    from trainable.seeding import seeded
-
     trial = TrialState(config, digits, split, GPU)
     for epoch in range(epochs):
         positions = trial.begin_epoch(epoch)
@@ -200,8 +200,6 @@ def test_a_trial_goes_on_as_if_it_had_not_been_stopped(
 
 
 def test_what_a_trial_held_is_freed(digits: ImageDataset, split: Split) -> None:
-    import gc
-
     def held() -> int:
         gc.collect()
         torch.cuda.empty_cache()

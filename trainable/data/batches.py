@@ -90,7 +90,7 @@ class Batches:
         if dataset.channels not in (1, self.channels):
             raise UsageError(f"the network takes {self.channels} channels, got images of {dataset.channels}")
         self.image_size = config.data.image_size or dataset.image_size
-        self.dataset_size = dataset.image_size
+        self._stored_size = dataset.image_size
         self._layout = precision.memory_format
         self._images = dataset.images
         self._resident = _uploaded(dataset.images, device)
@@ -161,7 +161,7 @@ class Batches:
         """
         if self.device.type != "cuda" or self._num_views or self._pipeline.image_ops:
             return 1
-        height, width = (max(a, b) for a, b in zip(size, self.dataset_size, strict=True))
+        height, width = (max(a, b) for a, b in zip(size, self._stored_size, strict=True))
         one = 4 * self.config.batch_size * self.channels * height * width
         return max(1, min(MOST_AT_ONCE, AT_ONCE_BYTES // one))
 
