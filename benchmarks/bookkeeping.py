@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from analysis.records import TrialState
 from benchmarks.epoch_efficiency import CLASSES
@@ -82,7 +83,8 @@ class Clocked(ImageTrainable):
 
 def shares(home: Path, config: TrialConfig, dataset: ImageDataset, split: Split, trials: int) -> list[float]:
     """Return bookkeeping's share of each trial, the first, which starts the worker, left out."""
-    study, ended = study_in(home, "pinned", trials=trials + 1, epochs=EPOCHS, base=config), Ended()
+    gpus = float(torch.cuda.is_available())
+    study, ended = study_in(home, "pinned", trials=trials + 1, epochs=EPOCHS, base=config, gpus=gpus), Ended()
     run_search(
         study,
         Pinned(config),

@@ -68,11 +68,14 @@ class Results:
         return found
 
 
-def seconds_of(work: Callable[[], object]) -> float:
-    """Return the processor seconds of `work`."""
-    start = time.process_time()
+def seconds_of(work: Callable[[], object], device: torch.device = CPU) -> float:
+    """Return the processor seconds of `work`; for a GPU, those on the clock until it is done."""
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    start = clock()
     work()
-    return time.process_time() - start
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return clock() - start
 
 
 def scored(predictions: Predictions) -> dict[str, float]:
@@ -98,15 +101,17 @@ def trained(
     return {**scored(predictions), "seconds": seconds * config.epochs / max(1, config.epochs - before)}
 
 
-def epoch_through_the_backbone(config: TrialConfig, dataset: ImageDataset, split: Split, cache: Path) -> float:
-    """Return the processor seconds of one epoch of a head whose features are computed for each batch."""
-    trial = TrialState(config, dataset, split, CPU, None, cache)
+def epoch_through_the_backbone(
+    config: TrialConfig, dataset: ImageDataset, split: Split, cache: Path, device: torch.device = CPU
+) -> float:
+    """Return the seconds of one epoch of a head whose features are computed for each batch."""
+    trial = TrialState(config, dataset, split, device, None, cache)
     head = trial.model
     assert isinstance(head, FrozenNetwork)
     network, taps = head.network.eval(), Taps(head.network, pooled=True)
     statistics = (trial.batches.normalisation.mean, trial.batches.normalisation.std)
     images = Batches(
-        dataset, split.train, config=config, device=CPU, precision=trial.precision, statistics=statistics
+        dataset, split.train, config=config, device=device, precision=trial.precision, statistics=statistics
     )
 
     def epoch() -> None:
@@ -119,10 +124,10 @@ def epoch_through_the_backbone(config: TrialConfig, dataset: ImageDataset, split
             shown = batch.mixed._replace(images=catch.pooled[:, :, None, None])
             losses.add(trial.stepper(shown), batch.positions)
             trial.averager.after_step()
-        predict_logits(network, images.evaluate(split.val), trial.precision, CPU)
+        predict_logits(network, images.evaluate(split.val), trial.precision, device)
         losses.mean()
 
-    return seconds_of(epoch)
+    return seconds_of(epoch, device)
 
 
 def heads(count: int, epochs: int, data: DataConfig) -> list[TrialConfig]:

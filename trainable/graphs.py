@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -25,7 +27,8 @@ class GraphedForward:
     (an epoch's last batch, micro-batches), in evaluation mode or without gradients go through the network
     itself, as all do where the memory does not suffice or the network does something that cannot be recorded
     (asking the GPU for a number). Only one pass may be under way at a time, and gradients are set, not added:
-    those of the step before must have been done away with.
+    those of the step before must have been done away with. What Python decides in a pass (a branch by a random
+    number of its own, a counter) is decided once, at the recording: no network of tailtune does that.
 
     Args:
         model: On its GPU, in the memory format of its images, with no hooks that need to run.
@@ -85,11 +88,12 @@ class GraphedForward:
             with torch.random.fork_rng(devices=[device]):
                 recording.record()
         except RuntimeError as error:
-            # Torch leaves stream and generator in the middle of a capture, and looks at its graphs later on.
             torch.cuda.set_stream(stream)
             stream.wait_stream(_side_stream(device))
-            generator.graphsafe_set_state(spare)
-            _FAILED.append((recording.forward, recording.backward))
+            if recording.begun:
+                # Torch leaves the generator in the middle of a capture, and looks at its graphs later on.
+                generator.graphsafe_set_state(spare)
+                _FAILED.append((recording.forward, recording.backward))
             self.refused = str(error)[:160].partition("\n")[0] or type(error).__name__
         for buffer, value in zip(buffers, kept, strict=True):
             buffer.data.copy_(value)
@@ -114,6 +118,7 @@ class Recording:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.forward, self.backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
         self.anchor = torch.zeros((), device=images.device, requires_grad=True)
+        self.begun = False
 
     def record(self) -> None:
         """Take down both passes; statistics and randomness move on.
@@ -124,11 +129,12 @@ class Recording:
         device = self.images.device
         stream = _side_stream(device)
         stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(stream):
+        with torch.cuda.stream(stream), no_waiting():
             logits = self._pass()  # what is done once (workspaces, choice of kernels) stays out of the graphs
             self._gradients_of(logits, torch.zeros_like(logits))
             del logits
         torch.cuda.current_stream(device).wait_stream(stream)
+        self.begun = True
         with torch.cuda.graph(self.forward, stream=stream):
             logits = self._pass()
         self.upstream = torch.zeros_like(logits)
@@ -192,6 +198,19 @@ def owned(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> l
             taken.add(gradient.untyped_storage().data_ptr())
         found.append(gradient)
     return found
+
+
+@contextmanager
+def no_waiting() -> Iterator[None]:
+    """Raise RuntimeError where the GPU is asked for a number: out of a recording there is no clean way back."""
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is a prototype, and says so
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
 
 
 _FAILED: list[tuple[torch.cuda.CUDAGraph, torch.cuda.CUDAGraph]] = []

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 PrecisionName = Literal["fp32", "bf16", "fp16"]
+MANY_IMAGES = 300_000
+"""That a depthwise network is shown on a GPU until channels-last kernels have made up for being compiled."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,23 @@ class Precision:
     def scaler(self, device: torch.device) -> torch.amp.GradScaler:
         """Return the gradient scaler; it does nothing unless the format is fp16."""
         return torch.amp.GradScaler(device.type, enabled=self.name == "fp16")
+
+
+def wants_channels_last(model: nn.Module, device: torch.device, num_images: int) -> bool:
+    """Return whether convolutions of `model` are best laid out channels-last: not in short trials on a GPU.
+
+    For depthwise ones cuDNN compiles kernels when a process first sees a shape: two to eight seconds for an
+    EfficientNet-B0 or a MobileNet, where torch's own contiguous kernels take a tenth of one. Later on those are
+    slower, by 2 % (convnext_atto, 32x32) to half (efficientnet_b0, 60x80): `benchmarks/layout_on_gpu.py`.
+
+    Args:
+        model: On any device.
+        device: Where it computes.
+        num_images: That it will be shown, each as often as it is shown.
+    """
+    if device.type != "cuda" or num_images >= MANY_IMAGES:
+        return True
+    return not any(isinstance(m, nn.Conv2d) and m.groups == m.in_channels > 1 for m in model.modules())
 
 
 def keep_in_fp32(model: nn.Module, image_size: tuple[int, int], channels: int) -> list[str]:

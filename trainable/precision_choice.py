@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from trainable.config import TrialConfig
-from trainable.precision import Precision, PrecisionName, keep_in_fp32
+from trainable.precision import Precision, PrecisionName, keep_in_fp32, wants_channels_last
 from trainable.seeding import seeded
 
 ROUNDS, TIMED_IMAGES = 3, 32
@@ -35,6 +35,7 @@ def resolve_precision(
     model: nn.Module,
     image_size: tuple[int, int],
     channels: int,
+    num_images: int,
     device: torch.device,
     cache_dir: Path | None,
 ) -> Precision:
@@ -45,14 +46,16 @@ def resolve_precision(
         model: The trial's own, still on the CPU; a copy of it is timed where that has to be.
         image_size: Height and width that it will see.
         channels: Of its input.
+        num_images: That it is trained on, each counted once.
         device: Where the trial trains.
         cache_dir: Where timings are kept for trials of the same network, shape and machine; None: in memory.
     """
     wanted = config.training.precision
+    channels_last = wants_channels_last(model, device, config.epochs * num_images)
     if wanted != "auto":
-        return Precision(wanted, channels_last=True)
+        return Precision(wanted, channels_last)
     if device.type == "cuda":
-        return Precision("bf16" if torch.cuda.is_bf16_supported() else "fp16", channels_last=True)
+        return Precision("bf16" if torch.cuda.is_bf16_supported() else "fp16", channels_last)
     if config.frozen.active or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return Precision("fp32", channels_last=True)
     backbone = config.backbone.model_copy(update={"drop_rate": 0.0, "drop_path_rate": 0.0})

@@ -17,7 +17,7 @@ from trainable.bundle import WEIGHTS, Preprocessing, load_model
 from trainable.config import Resize, TrialConfig
 from trainable.data.decode import decode_image
 from trainable.evaluate import predict_logits
-from trainable.precision import Precision
+from trainable.precision import Precision, wants_channels_last
 from trainable.tta import View
 
 
@@ -76,10 +76,10 @@ class Predictor:
         target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         wanted = config.training.precision
         name: Literal["fp32", "bf16", "fp16"] = "fp32" if wanted == "auto" else wanted
-        precision = Precision(name, channels_last=True)
         model = load_model(config, preprocessing, folder / WEIGHTS).to(target)
-        views = config.tta.views(config.data.flips)
-        return cls(model.to(memory_format=torch.channels_last), preprocessing, precision, target, views)
+        precision = Precision(name, wants_channels_last(model, target, num_images=0))
+        model = model.to(memory_format=precision.memory_format)
+        return cls(model, preprocessing, precision, target, config.tta.views(config.data.flips))
 
     def logits(self, images: NDArray[np.uint8], batch_size: int = 256) -> NDArray[np.float16]:
         """Return logits `(N, C)` float16 of decoded images `(N, H, W, image_channels)` uint8."""

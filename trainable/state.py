@@ -39,6 +39,9 @@ from trainable.step import Stepper
 from trainable.techniques import Crt
 from trainable.terms import Terms
 
+FEWEST_PASSES = 10
+"""Of one size in a row, for which a recording (some hundredths of a second) is worth its time."""
+
 
 class TrialState:
     """Model, loss, optimizer, schedule, average and sampler of one trial.
@@ -92,7 +95,7 @@ class TrialState:
         if device.type == "cpu":
             quicken_depthwise(model)
         if saved is None:
-            self.precision = resolve_precision(config, model, size, channels, device, cache_dir)
+            self.precision = resolve_precision(config, model, size, channels, len(labels), device, cache_dir)
         else:
             self.precision = Precision(**saved["state"]["precision"])
         images = Batches(
@@ -131,14 +134,13 @@ class TrialState:
         self.loss = config.loss.build(
             LossContext(self.class_counts, self.sampler.class_distribution(0), self.first_epochs)
         ).to(device)
-        compiles = config.training.compile and not config.frozen.active
+        self.steps_per_epoch = self.batches.steps_per_epoch(len(labels))
         self.forward: Callable[[Tensor], Tensor] = self.model
-        if compiles:
+        if config.training.compile and not config.frozen.active:
             self.forward = compiled(self.model)
         elif config.training.graphs and self._can_be_recorded():
             self.forward = GraphedForward(self.model, self.precision, config.batch_size)
         self.stepper = self._new_stepper()
-        self.steps_per_epoch = self.batches.steps_per_epoch(len(labels))
         self.schedule = config.schedule.build(self.first_epochs, self.steps_per_epoch)
         self.averager = config.averaging.build(self.model, self.first_epochs, self.steps_per_epoch)
         self._class_weights = self._weights_tensor(config.class_weights.build(self.class_counts))
@@ -151,10 +153,11 @@ class TrialState:
         return self.stepper.optimizer
 
     def _can_be_recorded(self) -> bool:
-        """Whether each training pass is alike: nothing looks into it, and none holds batch norm still."""
+        """Whether passes are alike, and many of a size: nothing looks in, none holds batch norm still."""
         inside = self.config.frozen.active or len(self.terms.modules) > 0
         twice = isinstance(self.config.optimizer, SharpnessAwareConfig)
-        return self.device.type == "cuda" and not inside and not twice
+        grows = len(self.batches.sizes) > 1 and self.steps_per_epoch < FEWEST_PASSES
+        return self.device.type == "cuda" and not inside and not twice and not grows
 
     def _new_stepper(self) -> Stepper:
         """Return a stepper with a fresh optimizer over what is to be trained now."""

@@ -92,13 +92,15 @@ class Stepper:
             try:
                 return self._gradients(batch)
             except torch.OutOfMemoryError as error:
-                if self.accumulate >= len(batch.targets) // 2:
+                recorded = isinstance(self.forward, GraphedForward) and self.forward.recorded
+                if not recorded and self.accumulate >= len(batch.targets) // 2:
                     reason = str(error).splitlines()[0][:160]
                     raise TailtuneError(
                         f"a pass of two images must fit into the device's memory: {reason}",
                         "give each trial more of it (--gpus-per-trial), or take smaller images or networks",
                     ) from None
-                self.accumulate = max(2, 2 * self.accumulate)
+                if not recorded:  # else what the recording keeps may be all that was missing
+                    self.accumulate = max(2, 2 * self.accumulate)
             # Only here: while the error lives, its frames hold the tensors of the pass.
             if isinstance(self.forward, GraphedForward):
                 self.forward.give_up("the memory did not suffice")

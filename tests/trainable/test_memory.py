@@ -16,6 +16,7 @@ from analysis.records import RecordFolder
 from tests.trainable.test_loop import small
 from trainable.config import TrialConfig
 from trainable.data.dataset import ImageDataset, Split
+from trainable.graphs import GraphedForward
 from trainable.loop import fit
 from trainable.mixing import Mixed
 from trainable.state import TrialState
@@ -74,6 +75,27 @@ def test_a_trial_ends_says_how_many_parts_it_took_and_a_resumed_one_begins_with_
         *_, last = fit(config, digits, split, record=record, checkpoint_seconds=0, device="cpu")
     assert last.final
     assert max(fitted) <= 8
+
+
+def test_what_a_recording_keeps_is_given_back_before_a_batch_is_cut(
+    digits: ImageDataset, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = state_of(small(batch_size=32), digits, split)
+    batch: Mixed = next(iter(state.batches.train(np.arange(32), 0))).mixed
+    forward = GraphedForward(state.model, state.precision, 32)
+
+    def replayed(images: Tensor) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(forward, "_shape", batch.images.shape)
+    monkeypatch.setattr(forward, "_recording", replayed)
+    monkeypatch.setattr(state.stepper, "forward", forward)
+    state.stepper(batch)
+    assert not forward.recorded
+    assert state.stepper.accumulate == 1
+    with memory_for(images=16):
+        state.stepper(batch)
+    assert state.stepper.accumulate == 2
 
 
 def test_where_not_even_two_images_fit_one_line_says_so(digits: ImageDataset, split: Split) -> None:

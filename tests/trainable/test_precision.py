@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from trainable import precision_choice
 from trainable.config import TrialConfig
-from trainable.precision import Precision, keep_in_fp32
+from trainable.precision import Precision, keep_in_fp32, wants_channels_last
 from trainable.state import TrialState
 
 CPU = torch.device("cpu")
@@ -94,3 +94,18 @@ def test_a_choice_is_not_taken_over_for_another_size(digits, split, tmp_path):
     for data in ({}, {"image_size": [16, 16]}):
         TrialState(auto(data=data), digits, split, CPU, cache_dir=tmp_path)
     assert len(json.loads((tmp_path / "precision.json").read_text())) == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "device", "num_images", "wants"),
+    [
+        (Mixed(), "cuda", 1000, False),
+        (Mixed(), "cuda", 10**6, True),
+        (Mixed(), "cpu", 1000, True),
+        (nn.Conv2d(8, 16, 3, groups=2), "cuda", 1000, True),
+        (nn.Conv2d(1, 16, 3), "cuda", 1000, True),
+    ],
+)
+def test_short_trials_of_depthwise_networks_stay_contiguous_on_a_gpu(model, device, num_images, wants):
+    """Their channels-last kernels would be compiled for seconds."""
+    assert wants_channels_last(model, torch.device(device), num_images) is wants
