@@ -71,6 +71,8 @@ class Results:
 def seconds_of(work: Callable[[], object], device: torch.device = CPU) -> float:
     """Return the processor seconds of `work`; for a GPU, those on the clock until it is done."""
     clock = time.process_time if device.type == "cpu" else time.perf_counter
+    if device.type == "cuda":
+        torch.cuda.synchronize()
     start = clock()
     work()
     if device.type == "cuda":

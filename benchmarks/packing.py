@@ -3,8 +3,8 @@
     python -m benchmarks.packing [--rounds 1]
 
 A search as `tailtune search` runs it: resnet10t with EMA and Mixup on 8,192 + 1,024 images of 32x32, six epochs
-a trial. The clock starts when as many trials have ended as run at a time, so that the start of workers is left
-out, and stops at the last but as many: all slots are busy throughout.
+a trial. Of n at a time, the first n trials are left out, which start the workers, and the last n - 1, beside
+which slots are free: all slots are busy while the clock runs.
 """
 
 from __future__ import annotations

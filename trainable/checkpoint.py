@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from analysis.errors import TailtuneError
@@ -81,7 +82,16 @@ def save_weights(record: RecordFolder, tensors: Mapping[str, Tensor], epoch: int
         epoch: Theirs, from 1.
         attempt: Id of the attempt that writes.
     """
-    record.write_bytes("best.safetensors", save(dict(tensors), {"epoch": str(epoch)}), attempt)
+
+    def write(file: BinaryIO) -> None:
+        # By its name: `save` would return the bytes, copied twice.
+        try:
+            save_file(dict(tensors), file.name, {"epoch": str(epoch)})
+        except SafetensorError as error:  # a full disk
+            raise OSError(str(error)) from None
+        file.seek(0, os.SEEK_END)
+
+    record.write_bytes("best.safetensors", write, attempt)
 
 
 def epoch_of_weights(path: Path) -> int | None:

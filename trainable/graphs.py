@@ -79,11 +79,15 @@ class GraphedForward:
         if taken > LARGEST_SHARE * free:
             self.refused = f"a pass takes {taken / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free"
             return None
-        buffers = list(self.model.buffers())
-        kept = [buffer.clone() for buffer in buffers]
         generator = torch.cuda.default_generators[device.index or 0]
-        spare = generator.clone_state()
-        recording, stream = Recording(self.model, images, self.precision), torch.cuda.current_stream(device)
+        stream, buffers = torch.cuda.current_stream(device), list(self.model.buffers())
+        try:
+            kept = [buffer.clone() for buffer in buffers]
+            spare = generator.clone_state()
+            recording = Recording(self.model, images, self.precision)
+        except torch.OutOfMemoryError:
+            self.refused = "the memory did not suffice"
+            return None
         try:
             with torch.random.fork_rng(devices=[device]):
                 recording.record()
@@ -119,6 +123,7 @@ class Recording:
         self.forward, self.backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
         self.anchor = torch.zeros((), device=images.device, requires_grad=True)
         self.begun = False
+        """Whether a capture has begun, out of which there is no clean way back."""
 
     def record(self) -> None:
         """Take down both passes; statistics and randomness move on.

@@ -43,21 +43,33 @@ class Precision:
         return torch.amp.GradScaler(device.type, enabled=self.name == "fp16")
 
 
-def wants_channels_last(model: nn.Module, device: torch.device, num_images: int) -> bool:
+def wants_channels_last(
+    model: nn.Module, image_size: tuple[int, int], channels: int, device: torch.device, num_images: int
+) -> bool:
     """Return whether convolutions of `model` are best laid out channels-last: not in short trials on a GPU.
 
-    For depthwise ones cuDNN compiles kernels when a process first sees a shape: two to eight seconds for an
-    EfficientNet-B0 or a MobileNet, where torch's own contiguous kernels take a tenth of one. Later on those are
-    slower, by 2 % (convnext_atto, 32x32) to half (efficientnet_b0, 60x80): `benchmarks/layout_on_gpu.py`.
+    For depthwise ones cuDNN compiles kernels when a process first sees a shape: four to fifteen seconds for an
+    EfficientNet-B0 or a MobileNet, where torch's own contiguous kernels take one at most. Later on those are
+    slower, by a twentieth to a half (`benchmarks/layout_on_gpu.py`). A network that turns its maps round
+    itself, as ConvNeXts do for their normalisation, comes to the same kernels either way.
 
     Args:
-        model: On any device.
-        device: Where it computes.
+        model: On the CPU, in either mode.
+        image_size: Height and width that it will see.
+        channels: Of its input.
+        device: Where it will compute.
         num_images: That it will be shown, each as often as it is shown.
     """
     if device.type != "cuda" or num_images >= MANY_IMAGES:
         return True
-    return not any(isinstance(m, nn.Conv2d) and m.groups == m.in_channels > 1 for m in model.modules())
+    contiguous: list[bool] = []
+
+    def look(name: str, conv: nn.Conv2d, images: Tensor) -> None:
+        if is_depthwise(conv):
+            contiguous.append(images.is_contiguous())
+
+    _watch_convolutions(model, image_size, channels, look)
+    return not contiguous or not all(contiguous)
 
 
 def keep_in_fp32(model: nn.Module, image_size: tuple[int, int], channels: int) -> list[str]:
@@ -76,20 +88,34 @@ def keep_in_fp32(model: nn.Module, image_size: tuple[int, int], channels: int) -
     """
     found: dict[str, nn.Conv2d] = {}
 
-    def note(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            if not isinstance(module, nn.Conv2d) or max(module.kernel_size) == 1:
-                return
-            depthwise = module.groups == module.in_channels > 1
-            if depthwise or inputs[0].shape[2:].numel() == 1:
-                found[name] = module
+    def look(name: str, conv: nn.Conv2d, images: Tensor) -> None:
+        if isinstance(conv.forward, partial) or max(conv.kernel_size) == 1:
+            return
+        if is_depthwise(conv) or images.shape[2:].numel() == 1:
+            found[name] = conv
 
-        return look
+    _watch_convolutions(model, image_size, channels, look)
+    for conv in found.values():
+        conv.forward = partial(_in_fp32, conv.forward)  # type: ignore[method-assign]
+    return sorted(found)
 
+
+def is_depthwise(conv: nn.Conv2d) -> bool:
+    """Return whether each channel of the input is convolved by itself."""
+    return conv.groups == conv.in_channels > 1
+
+
+def _watch_convolutions(
+    model: nn.Module,
+    image_size: tuple[int, int],
+    channels: int,
+    look: Callable[[str, nn.Conv2d, Tensor], None],
+) -> None:
+    """Show `model` a blank image on the CPU, and `look` each convolution's name, itself and its input."""
     hooks = [
-        module.register_forward_pre_hook(note(name))
+        module.register_forward_pre_hook(partial(_told, look, name))
         for name, module in model.named_modules()
-        if isinstance(module, nn.Conv2d) and not isinstance(module.forward, partial)
+        if isinstance(module, nn.Conv2d)
     ]
     was_training = model.training
     model.eval()
@@ -98,9 +124,13 @@ def keep_in_fp32(model: nn.Module, image_size: tuple[int, int], channels: int) -
     model.train(was_training)
     for hook in hooks:
         hook.remove()
-    for conv in found.values():
-        conv.forward = partial(_in_fp32, conv.forward)  # type: ignore[method-assign]
-    return sorted(found)
+
+
+def _told(
+    look: Callable[[str, nn.Conv2d, Tensor], None], name: str, conv: nn.Module, inputs: tuple[Tensor, ...]
+) -> None:
+    assert isinstance(conv, nn.Conv2d)
+    look(name, conv, inputs[0])
 
 
 def _in_fp32(forward: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:

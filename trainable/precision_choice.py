@@ -18,6 +18,7 @@ from torch import nn
 from trainable.config import TrialConfig
 from trainable.precision import Precision, PrecisionName, keep_in_fp32, wants_channels_last
 from trainable.seeding import seeded
+from trainable.techniques import Features
 
 ROUNDS, TIMED_IMAGES = 3, 32
 TIMING = "depthwise in fp32, with gradients of their own"
@@ -46,16 +47,20 @@ def resolve_precision(
         model: The trial's own, still on the CPU; a copy of it is timed where that has to be.
         image_size: Height and width that it will see.
         channels: Of its input.
-        num_images: That it is trained on, each counted once.
+        num_images: That an epoch trains on and validates with.
         device: Where the trial trains.
         cache_dir: Where timings are kept for trials of the same network, shape and machine; None: in memory.
     """
     wanted = config.training.precision
-    channels_last = wants_channels_last(model, device, config.epochs * num_images)
-    if wanted != "auto":
-        return Precision(wanted, channels_last)
     if device.type == "cuda":
-        return Precision("bf16" if torch.cuda.is_bf16_supported() else "fp16", channels_last)
+        if wanted == "auto":
+            wanted = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        # In fp16 torch has cuDNN convolve contiguous maps as well.
+        shown = _times_shown(config) * num_images
+        channels_last = wanted == "fp16" or wants_channels_last(model, image_size, channels, device, shown)
+        return Precision(wanted, channels_last)
+    if wanted != "auto":
+        return Precision(wanted, channels_last=True)
     if config.frozen.active or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return Precision("fp32", channels_last=True)
     backbone = config.backbone.model_copy(update={"drop_rate": 0.0, "drop_path_rate": 0.0})
@@ -68,6 +73,14 @@ def resolve_precision(
             known[key] = faster_precision(deepcopy(model), image_size, channels)
         _write(cache_dir, known)
     return Precision(known[key], channels_last=True)
+
+
+def _times_shown(config: TrialConfig) -> int:
+    """Return how often the trial shows its network an image; folds run in one process, on the same shapes."""
+    if isinstance(config.frozen, Features):
+        return 1 + config.frozen.views
+    folds = 3 if config.data.folds == "auto" else config.data.folds
+    return folds * config.epochs
 
 
 def faster_precision(model: nn.Module, image_size: tuple[int, int], channels: int) -> PrecisionName:

@@ -76,9 +76,10 @@ class Predictor:
         target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         wanted = config.training.precision
         name: Literal["fp32", "bf16", "fp16"] = "fp32" if wanted == "auto" else wanted
-        model = load_model(config, preprocessing, folder / WEIGHTS).to(target)
-        precision = Precision(name, wants_channels_last(model, target, num_images=0))
-        model = model.to(memory_format=precision.memory_format)
+        model = load_model(config, preprocessing, folder / WEIGHTS)
+        size, channels = preprocessing.image_size, preprocessing.channels
+        precision = Precision(name, wants_channels_last(model, size, channels, target, num_images=0))
+        model = model.to(target).to(memory_format=precision.memory_format)
         return cls(model, preprocessing, precision, target, config.tta.views(config.data.flips))
 
     def logits(self, images: NDArray[np.uint8], batch_size: int = 256) -> NDArray[np.float16]:

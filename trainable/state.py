@@ -40,7 +40,7 @@ from trainable.techniques import Crt
 from trainable.terms import Terms
 
 FEWEST_PASSES = 10
-"""Of one size in a row, for which a recording (some hundredths of a second) is worth its time."""
+"""In an epoch, from which on a trial whose images grow records each size, for some hundredths of a second."""
 
 
 class TrialState:
@@ -95,7 +95,8 @@ class TrialState:
         if device.type == "cpu":
             quicken_depthwise(model)
         if saved is None:
-            self.precision = resolve_precision(config, model, size, channels, len(labels), device, cache_dir)
+            count = len(split.train) + len(split.val)
+            self.precision = resolve_precision(config, model, size, channels, count, device, cache_dir)
         else:
             self.precision = Precision(**saved["state"]["precision"])
         images = Batches(
@@ -117,12 +118,13 @@ class TrialState:
             flips=config.data.flips,
             class_names=dataset.class_names,
         )
+        # Still on the CPU: a GPU would compile kernels for this one image.
+        self.parameters = count_parameters(model)
+        self.flops = count_flops(model, self.batches.image_size, self.batches.channels)
         self.model = model.to(device=device, memory_format=self.precision.memory_format)  # type: ignore[call-overload]
         if device.type == "cpu" and self.precision.name == "bf16":
             for size in self.batches.sizes:
                 keep_in_fp32(model, size, self.batches.channels)
-        self.parameters = count_parameters(model)
-        self.flops = count_flops(self.model, self.batches.image_size, self.batches.channels)
         if config.frozen.active:
             self.model, self.batches = freeze(
                 self.model, images, config, dataset, split, self.precision, cache_dir
@@ -179,6 +181,7 @@ class TrialState:
         """Freeze the features as averaged so far; give the classifier new weights and all that trains it."""
         config, self.in_second_stage = self.config, True
         self.model.load_state_dict(self.averager.evaluated().state_dict())
+        self.model.zero_grad(set_to_none=True)  # no optimizer will, of what is frozen: clipping would count it
         classifier = classifier_of(self.model)
         assert classifier is not None, "refused when the configuration was made"
         with seeded(self.device, config.seed, "second stage"):

@@ -12,6 +12,7 @@ from trainable.augment.pipeline import resized
 from trainable.bundle import WEIGHTS, Preprocessing, load_model
 from trainable.config import TrialConfig
 from trainable.data.normalisation import Normalisation
+from trainable.precision import wants_channels_last
 
 WEIGHT_FILES = (WEIGHTS, "best.safetensors")
 """Of a bundle, and of a trial's record."""
@@ -21,17 +22,24 @@ class Teacher:
     """A network in evaluation mode that takes its student's normalised images.
 
     Args:
-        model: On `device`.
+        model: On `device`, laid out as `memory_format` says.
         preprocessing: What the network was trained behind.
         student: How the images that come are normalised.
         device: Where to compute.
+        memory_format: Of its images.
     """
 
     def __init__(
-        self, model: nn.Module, preprocessing: Preprocessing, student: Normalisation, device: torch.device
+        self,
+        model: nn.Module,
+        preprocessing: Preprocessing,
+        student: Normalisation,
+        device: torch.device,
+        memory_format: torch.memory_format = torch.channels_last,
     ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.image_size, self.channels = preprocessing.image_size, preprocessing.channels
+        self._layout = memory_format
         self._student = _columns(student.mean, student.std, device)
         self._own = _columns(preprocessing.mean, preprocessing.std, device)
 
@@ -42,7 +50,8 @@ class Teacher:
         if images.shape[1] != self.channels:
             grey = images.mean(dim=1, keepdim=True)
             images = grey.expand(-1, self.channels, -1, -1)
-        logits: Tensor = self.model((resized(images, self.image_size) - self._own[0]) / self._own[1])
+        images = (resized(images, self.image_size) - self._own[0]) / self._own[1]
+        logits: Tensor = self.model(images.contiguous(memory_format=self._layout))
         return logits.float()
 
 
@@ -90,7 +99,10 @@ def load_teacher(
     weights = check_teacher(folder, class_names)
     preprocessing = Preprocessing.read(weights.parent)
     model = load_model(TrialConfig.from_file(weights.parent / "config.yaml"), preprocessing, weights)
-    return Teacher(model.to(device), preprocessing, student, device)
+    size, channels = preprocessing.image_size, preprocessing.channels
+    last = wants_channels_last(model, size, channels, device, num_images=0)
+    layout = torch.channels_last if last else torch.contiguous_format
+    return Teacher(model.to(device).to(memory_format=layout), preprocessing, student, device, layout)
 
 
 def _columns(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -82,9 +82,12 @@ def test_what_a_recording_keeps_is_given_back_before_a_batch_is_cut(
 ) -> None:
     state = state_of(small(batch_size=32), digits, split)
     batch: Mixed = next(iter(state.batches.train(np.arange(32), 0))).mixed
+    plain = state_of(small(batch_size=32), digits, split)
+    plain.stepper(batch)
     forward = GraphedForward(state.model, state.precision, 32)
 
     def replayed(images: Tensor) -> Tensor:
+        state.model(images).sum().backward()  # gradients that have to go
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(forward, "_shape", batch.images.shape)
@@ -93,6 +96,8 @@ def test_what_a_recording_keeps_is_given_back_before_a_batch_is_cut(
     state.stepper(batch)
     assert not forward.recorded
     assert state.stepper.accumulate == 1
+    for mine, theirs in zip(state.model.parameters(), plain.model.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
     with memory_for(images=16):
         state.stepper(batch)
     assert state.stepper.accumulate == 2

@@ -64,12 +64,13 @@ def apart(one: TrialState, two: TrialState) -> float:
     "changes",
     [
         {},
+        {"backbone": "resnet10t"},
         {"backbone": {"name": "test_efficientnet", "drop_rate": 0.4, "drop_path_rate": 0.2}},
         {"averaging": "ema", "mixing": "mixup", "training": {**EXACT, "clip_norm": 0.5}},
         {"optimizer": {"name": "sgd", "lr": 0.05}, "training": {"precision": "bf16"}},
         {"training": {"precision": "fp16"}},
     ],
-    ids=["plain", "dropout", "clipped", "bf16", "fp16"],
+    ids=["plain", "channels-last", "dropout", "clipped", "bf16", "fp16"],
 )
 def test_a_recorded_pass_trains_what_a_plain_one_does(
     digits: ImageDataset, split: Split, changes: dict[str, Any]
@@ -83,8 +84,10 @@ def test_a_recorded_pass_trains_what_a_plain_one_does(
     assert recorded.forward.recorded, recorded.forward.refused
     assert recorded.forward.refused is None
     assert plain.forward is plain.model
+    standing = config.backbone.name == "resnet10t" or config.training.precision == "fp16"
+    assert recorded.precision.channels_last is standing
     noise = apart(plain, again)
-    assert apart(recorded, plain) <= max(10 * noise, 1e-4 if changes["training"] == EXACT else 1e-2)
+    assert apart(recorded, plain) <= max(10 * noise, 1e-4 if config.training.precision == "fp32" else 1e-2)
 
 
 def test_passes_of_another_shape_or_mode_go_through_the_network(digits: ImageDataset, split: Split) -> None:

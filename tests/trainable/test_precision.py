@@ -9,9 +9,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trainable import precision_choice
+from analysis.records import RecordFolder
+from tests.trainable.test_loop import small
+from trainable import precision_choice, state
+from trainable.backbones import build_backbone
 from trainable.config import TrialConfig
-from trainable.precision import Precision, keep_in_fp32, wants_channels_last
+from trainable.loop import fit
+from trainable.precision import MANY_IMAGES, Precision, keep_in_fp32, wants_channels_last
 from trainable.state import TrialState
 
 CPU = torch.device("cpu")
@@ -96,16 +100,60 @@ def test_a_choice_is_not_taken_over_for_another_size(digits, split, tmp_path):
     assert len(json.loads((tmp_path / "precision.json").read_text())) == 2
 
 
+class Turning(nn.Module):
+    """A depthwise convolution over maps that the network itself has laid out channels-last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(8, 8, 3, groups=8)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.depthwise(images.contiguous(memory_format=torch.channels_last))
+
+
 @pytest.mark.parametrize(
-    ("model", "device", "num_images", "wants"),
+    ("model", "channels", "num_images", "wants"),
     [
-        (Mixed(), "cuda", 1000, False),
-        (Mixed(), "cuda", 10**6, True),
-        (Mixed(), "cpu", 1000, True),
-        (nn.Conv2d(8, 16, 3, groups=2), "cuda", 1000, True),
-        (nn.Conv2d(1, 16, 3), "cuda", 1000, True),
+        (Mixed(), 1, 1000, False),
+        (Mixed(), 1, 10**6, True),
+        (Turning(), 8, 1000, True),
+        (nn.Conv2d(8, 16, 3, groups=2), 8, 1000, True),
+        (nn.Conv2d(1, 16, 3), 1, 1000, True),
     ],
 )
-def test_short_trials_of_depthwise_networks_stay_contiguous_on_a_gpu(model, device, num_images, wants):
+def test_depthwise_networks_stay_contiguous_on_a_gpu_for_few_images(model, channels, num_images, wants):
     """Their channels-last kernels would be compiled for seconds."""
-    assert wants_channels_last(model, torch.device(device), num_images) is wants
+    assert wants_channels_last(model, (8, 8), channels, torch.device("cuda"), num_images) is wants
+    assert wants_channels_last(model, (8, 8), channels, CPU, num_images)
+
+
+@pytest.mark.parametrize(
+    ("changes", "num_images", "wants"),
+    [
+        ({}, MANY_IMAGES // 40 - 1, False),
+        ({}, MANY_IMAGES // 40, True),
+        ({"data": {"folds": 4}}, MANY_IMAGES // 160, True),
+        ({"frozen": "features", "backbone": {"name": "mobilenetv3_small_050", "pretrained": True}},
+         MANY_IMAGES // 40, False),
+        ({"training": {"precision": "fp16"}}, 1000, True),
+        ({"backbone": "test_resnet"}, 1000, True),
+    ],
+)  # fmt: skip
+def test_a_trial_counts_the_images_that_it_shows(changes, num_images, wants):
+    changes = {"backbone": "mobilenetv3_small_050", "training": {"precision": "bf16"}, **changes}
+    config = TrialConfig.model_validate({"epochs": 40, **changes})
+    model = build_backbone(config.backbone.model_copy(update={"pretrained": False}), 10, (32, 32), 3)
+    gpu = torch.device("cuda")
+    found = precision_choice.resolve_precision(config, model, (32, 32), 3, num_images, gpu, None)
+    assert found == Precision(config.training.precision, channels_last=wants)
+
+
+def test_a_resumed_trial_keeps_its_layout(digits, split, tmp_path, monkeypatch):
+    record, config = RecordFolder(tmp_path), small(epochs=2)
+    monkeypatch.setattr(state, "resolve_precision", lambda *_: Precision("fp32", channels_last=False))
+    for _ in fit(config, digits, split, record=record, checkpoint_seconds=0, device="cpu"):
+        break
+    monkeypatch.undo()
+    list(fit(config, digits, split, record=record, checkpoint_seconds=0, device="cpu"))
+    assert record.summary.epoch == 2
+    assert record.summary.auto["channels_last"] is False

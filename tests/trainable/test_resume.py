@@ -51,7 +51,11 @@ def cases() -> list[dict[str, Any]]:
     techniques: list[dict[str, Any]] = [
         {"progressive_resizing": {"name": "linear"}, "deep_supervision": {"name": "stages", "auxiliary": 2}},
         {"contrastive": {"name": "supervised"}, "classifier_retraining": {"name": "crt", "share": 0.25}},
-        {"classifier_retraining": {"name": "crt", "share": 0.6}, "averaging": {"name": "ema"}},
+        {
+            "classifier_retraining": {"name": "crt", "share": 0.6},
+            "averaging": {"name": "ema"},
+            "training": {"clip_norm": 0.1},
+        },
         {"augment": [{"name": "augmix", "consistency": 12.0}], "mixing": {"name": "mixup"}},
     ]
     return [*single, busy, *techniques]
