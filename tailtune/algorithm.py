@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
-from collections.abc import Container, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalChoiceType
+from optuna.distributions import CategoricalChoiceType
 from optuna.trial import FrozenTrial, TrialState
 
 from tailtune.centre import Centre
 from tailtune.neighbour import Neighbour, best_parameters
+from tailtune.tpe import WaryTPE
 
 BEGINNING = 10
 """Trials that have ended, failed ones apart, before TPE takes over: it would draw at random until then."""
@@ -44,9 +43,7 @@ def search_algorithm(seed: int) -> optuna.samplers.BaseSampler:
     """Return TPE as a search uses it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return _WaryTPE(
-            multivariate=True, group=True, constant_liar=True, n_startup_trials=BEGINNING, seed=seed
-        )
+        return WaryTPE(multivariate=True, group=True, constant_liar=True, n_startup_trials=BEGINNING, seed=seed)
 
 
 def enqueue(study: optuna.Study, points: Sequence[tuple[str, dict[str, CategoricalChoiceType]]]) -> None:
@@ -58,40 +55,3 @@ def enqueue(study: optuna.Study, points: Sequence[tuple[str, dict[str, Categoric
     """
     for name, parameters in points:
         study.enqueue_trial(parameters, user_attrs={"start_from": name}, skip_if_exists=True)
-
-
-class _WaryTPE(optuna.samplers.TPESampler):
-    """TPE that keeps away from diverged trials.
-
-    TPE ranks trials without a value by how long they lasted, so that one that diverges late would look
-    better than one that ASHA stopped early; one without an epoch it takes for the worst.
-    """
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return super().sample_relative(_DivergedLast(study), trial, search_space)
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        return super().sample_independent(_DivergedLast(study), trial, param_name, param_distribution)
-
-
-class _DivergedLast(optuna.Study):
-    """A view of a study in which diverged trials have no epochs; the study keeps them."""
-
-    def __init__(self, study: optuna.Study) -> None:
-        vars(self).update(vars(study))
-
-    def _get_trials(
-        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
-    ) -> list[FrozenTrial]:
-        trials = super()._get_trials(deepcopy, states, use_cache)
-        return [_without_epochs(trial) if "diverged" in trial.user_attrs else trial for trial in trials]
-
-
-def _without_epochs(trial: FrozenTrial) -> FrozenTrial:
-    bare = copy.copy(trial)
-    bare.intermediate_values = {}
-    return bare

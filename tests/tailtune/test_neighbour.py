@@ -136,8 +136,8 @@ def test_the_centre_then_neighbours_until_ten_have_ended_then_tpe() -> None:
     assert kind(replaced) == "Centre"  # an earlier driver's: nothing has been tried
     assert kind(replaced, refused=1) == "Neighbour"
     assert kind(*[running] * 8, *ended[:9]) == "Neighbour"  # where TPE would draw at random
-    assert kind(*[running] * 8, *ended) == "_WaryTPE"
-    assert kind(*ended, refused=9) == "_WaryTPE"
+    assert kind(*[running] * 8, *ended) == "WaryTPE"
+    assert kind(*ended, refused=9) == "WaryTPE"
     assert kind(*ended, refused=10) == "RandomSampler"
 
 
