@@ -49,7 +49,7 @@ class WaryTPE(optuna.samplers.TPESampler):
     ) -> dict[str, Any]:
         """Return values for `search_space`: Optuna's own lines, but for the parting."""
         if not _KNOWN:
-            return cast(dict[str, Any], super()._sample(study, trial, search_space))
+            return super()._sample(study, trial, search_space)
         good, rest = cast(_DivergedLast, study).parted(trial.number)
         densities = [
             self._build_parzen_estimator(study, search_space, part, handle_below=below)

@@ -64,11 +64,11 @@ def load_checkpoint(
 
 def copy_weights(model: nn.Module, into: dict[str, Tensor]) -> dict[str, Tensor]:
     """Copy the model's parameters and buffers to the CPU; return `into`, whose tensors are used again."""
-    # Safetensors wants torch's own order of dimensions, and no tensors that share their memory.
+    # Safetensors wants no tensors that share their memory. Laid out as they are, they are copied at once.
     for key, value in model.state_dict().items():
         held = into.get(key)
-        if held is None or held.shape != value.shape:
-            held = into[key] = torch.empty(value.shape, dtype=value.dtype)
+        if held is None or held.shape != value.shape or held.stride() != value.stride():
+            held = into[key] = torch.empty_like(value, device="cpu")
         held.copy_(value.detach())
     return into
 
@@ -86,7 +86,9 @@ def save_weights(record: RecordFolder, tensors: Mapping[str, Tensor], epoch: int
     def write(file: BinaryIO) -> None:
         # By its name: `save` would return the bytes, copied twice.
         try:
-            save_file(dict(tensors), file.name, {"epoch": str(epoch)})
+            save_file(
+                {key: value.contiguous() for key, value in tensors.items()}, file.name, {"epoch": str(epoch)}
+            )
         except SafetensorError as error:  # a full disk
             raise OSError(str(error)) from None
         file.seek(0, os.SEEK_END)
