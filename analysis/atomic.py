@@ -61,7 +61,7 @@ class Claim:
 
     def _tidy(self) -> None:
         """Remove temporary files too old to be in the making (the driver may be writing one now)."""
-        for leftover in self.folder.rglob(".*.tmp"):
+        for leftover in (*self.folder.rglob(".*.tmp"), *self.folder.rglob(".tmp*")):  # ours, and safetensors'
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - leftover.stat().st_mtime > LEFTOVER_SECONDS:
                     leftover.unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -84,13 +85,14 @@ def save_weights(record: RecordFolder, tensors: Mapping[str, Tensor], epoch: int
     """
 
     def write(file: BinaryIO) -> None:
-        # By its name: `save` would return the bytes, copied twice.
+        # By its name: `save` would return the bytes, copied twice. The file may come to be its owner's alone.
         try:
             save_file(
                 {key: value.contiguous() for key, value in tensors.items()}, file.name, {"epoch": str(epoch)}
             )
         except SafetensorError as error:  # a full disk
             raise OSError(str(error)) from None
+        os.chmod(file.name, stat.S_IMODE(os.fstat(file.fileno()).st_mode))
         file.seek(0, os.SEEK_END)
 
     record.write_bytes("best.safetensors", write, attempt)

@@ -172,14 +172,15 @@ def test_nobody_writes_before_claiming(folder: RecordFolder) -> None:
 
 def test_a_claim_waits_for_a_rename_and_clears_old_leftovers(folder: RecordFolder) -> None:
     folder.claim("a")
-    old, new = folder.path / ".x.1.tmp", folder.path / ".y.1.tmp"
-    for path in (old, new):
+    old, new, theirs = folder.path / ".x.1.tmp", folder.path / ".y.1.tmp", folder.path / ".tmpAb12Cd"
+    for path in (old, new, theirs):
         path.write_bytes(b"")
-    os.utime(old, (time.time() - 3600,) * 2)
+    for path in (old, theirs):
+        os.utime(path, (time.time() - 3600,) * 2)
     folder.claim("a longer one")
     folder.claim("b")
     assert (folder.path / "attempt").read_text() == "b"
-    assert (old.exists(), new.exists()) == (False, True)
+    assert (old.exists(), new.exists(), theirs.exists()) == (False, True, False)
 
 
 def _write_for_ever(path: str) -> None:

@@ -170,3 +170,12 @@ def test_a_class_without_training_images_is_no_error(digits: ImageDataset, split
 def test_an_epoch_is_reported_as_soon_as_it_is_trained(digits: ImageDataset, split: Split) -> None:
     reports = fit(small(epochs=10_000), digits, split, device="cpu")
     assert [report.epoch for report in itertools.islice(reports, 2)] == [1, 2]
+
+
+def test_whoever_may_read_a_record_may_read_its_weights(
+    digits: ImageDataset, split: Split, tmp_path: Path
+) -> None:
+    train(small(epochs=1), digits, split, tmp_path)
+    modes = {path.stat().st_mode for path in tmp_path.iterdir() if path.is_file()}
+    assert (tmp_path / "best.safetensors").exists()
+    assert len(modes) == 1
