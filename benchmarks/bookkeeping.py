@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from analysis.records import TrialState
 from benchmarks.epoch_efficiency import CLASSES
-from benchmarks.studies import Pinned, study_in
+from benchmarks.studies import A_GPU, Pinned, study_in
 from benchmarks.table import Row, run, shown
 from tailtune.exchange import Observer
 from tailtune.ray_runtime import connected_ray
@@ -83,8 +82,8 @@ class Clocked(ImageTrainable):
 
 def shares(home: Path, config: TrialConfig, dataset: ImageDataset, split: Split, trials: int) -> list[float]:
     """Return bookkeeping's share of each trial, the first, which starts the worker, left out."""
-    gpus = float(torch.cuda.is_available())
-    study, ended = study_in(home, "pinned", trials=trials + 1, epochs=EPOCHS, base=config, gpus=gpus), Ended()
+    study = study_in(home, "pinned", trials=trials + 1, epochs=EPOCHS, base=config, gpus=A_GPU)
+    ended = Ended()
     run_search(
         study,
         Pinned(config),

@@ -21,9 +21,8 @@ from typing import Any
 
 import numpy as np
 import optuna
-import torch
 
-from benchmarks.studies import Pinned, study_in
+from benchmarks.studies import A_GPU, Pinned, study_in
 from benchmarks.table import Row, run, shown
 from tailtune.ray_runtime import connected_ray
 from tailtune.search import run_search
@@ -34,8 +33,8 @@ from trainable.data.split import make_split
 from trainable.step import Stepper
 from trainable.tune_adapter import ImageTrainable, SharedData
 
-TRIALS, GPUS = 4, float(torch.cuda.is_available())
-"""Trials of each search, the first left out of ours; a GPU to itself where there is one."""
+TRIALS = 4
+"""Of each search, the first left out of ours."""
 FIRST_STEP = "first_step.json"
 
 
@@ -79,7 +78,7 @@ class Handing(Pinned):
 
 def ours(home: Path, config: TrialConfig, dataset: ImageDataset, split: Split) -> list[float]:
     """Return the seconds of each trial but the first."""
-    study, space = study_in(home, "pinned", trials=TRIALS, epochs=1, base=config, gpus=GPUS), Handing(config)
+    study, space = study_in(home, "pinned", trials=TRIALS, epochs=1, base=config, gpus=A_GPU), Handing(config)
     run_search(
         study,
         space,
@@ -112,7 +111,7 @@ def stock(home: Path, config: TrialConfig, dataset: ImageDataset, split: Split) 
     space = Handing(config)
     shared = {"images": np.array(dataset.images), "rest": dataset.with_images(dataset.images[:0])}
     tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(train, **shared), {"cpu": 1, "gpu": GPUS}),
+        tune.with_resources(tune.with_parameters(train, **shared), {"cpu": 1, "gpu": A_GPU}),
         tune_config=tune.TuneConfig(
             search_alg=OptunaSearch(space=space, metric="macro_f1", mode="max", seed=0),
             num_samples=TRIALS,

@@ -13,13 +13,11 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator
-from unittest.mock import patch
 
 import torch
 
 from benchmarks.epoch_efficiency import BATCH, SIZES, epoch_of, random_images, trial_config
 from benchmarks.table import Row, run, shown
-from trainable import state
 from trainable.precision import Precision
 from trainable.state import TrialState
 
@@ -37,9 +35,8 @@ class Epochs:
     def __init__(self, layout: Precision, network: str, size: tuple[int, int], rounds: int) -> None:
         dataset, split = random_images(IMAGES, size)
         start = time.perf_counter()
-        # No configuration can ask for a layout.
-        with patch.object(state, "resolve_precision", lambda *_: layout):
-            trial = TrialState(trial_config(network, rounds + 1), dataset, split, torch.device("cuda"))
+        config, device = trial_config(network, rounds + 1), torch.device("cuda")
+        trial = TrialState(config, dataset, split, device, precision=layout)
         self._epoch = epoch_of(trial)
         self._epoch(0)
         self.first = time.perf_counter() - start

@@ -14,16 +14,15 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator
-from typing import Any
-from unittest.mock import patch
 
 import torch
 
 from benchmarks.epoch_efficiency import NETWORKS, SIZES, epoch_of, random_images, trial_config
 from benchmarks.table import Row, run, shown
-from trainable import state
+from trainable.backbones import build_backbone
 from trainable.config import TrialConfig
 from trainable.data.dataset import ImageDataset, Split
+from trainable.depthwise import quicken_depthwise
 from trainable.precision import Precision
 from trainable.precision_choice import resolve_precision
 from trainable.state import TrialState
@@ -46,9 +45,7 @@ def rows(rounds: int) -> Iterator[Row]:
             epochs, first = {}, {}
             for precision in fixed:
                 began = time.perf_counter()
-                # No configuration can ask for a layout.
-                with patch.object(state, "resolve_precision", lambda *_, precision=precision: precision):
-                    epochs[precision] = epoch_of(TrialState(config, dataset, split, device))
+                epochs[precision] = epoch_of(TrialState(config, dataset, split, device, precision=precision))
                 epochs[precision](0)
                 first[precision] = time.perf_counter() - began if device.type == "cuda" else 0.0
             rates = [{p: epochs[p](number + 1) for p in fixed} for number in range(rounds)]
@@ -66,17 +63,13 @@ def chosen_by(
     config: TrialConfig, dataset: ImageDataset, split: Split, device: torch.device
 ) -> tuple[Precision, float]:
     """Return what `auto` chooses for a trial, the first of its kind, and the seconds that the choice takes."""
-    seconds = 0.0
-
-    def clocked(*arguments: Any) -> Precision:
-        nonlocal seconds
-        start = time.perf_counter()
-        chosen = resolve_precision(*arguments)
-        seconds = time.perf_counter() - start
-        return chosen
-
-    with patch.object(state, "resolve_precision", clocked):
-        return TrialState(config, dataset, split, device).precision, seconds
+    size, channels = dataset.image_size, dataset.channels
+    model = build_backbone(config.backbone, dataset.num_classes, size, channels)
+    if device.type == "cpu":
+        quicken_depthwise(model)
+    start, count = time.perf_counter(), len(split.train) + len(split.val)
+    chosen = resolve_precision(config, model, size, channels, count, device, None)
+    return chosen, time.perf_counter() - start
 
 
 def named(precision: Precision) -> str:

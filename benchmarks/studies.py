@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import torch
 
 from search_spaces.space import load_space
 from tailtune.study import Study
 from tailtune.study_spec import BudgetSpec, DataSpec, ResourceSpec, SpaceSpec, StudySpec
 from trainable.config import TrialConfig
+
+A_GPU = float(torch.cuda.is_available())
+"""What a trial that has the machine to itself asks for."""
 
 
 def study_in(

@@ -13,7 +13,7 @@ from optuna.samplers._tpe import sampler as optunas
 from optuna.trial import FrozenTrial, TrialState
 
 _KNOWN = list(inspect.signature(optunas._split_trials).parameters) == ["study", "trials", "n_below"]
-"""Whether this Optuna parts trials as `WaryTPE._sample` does; with another, its own way is gone."""
+"""Whether this Optuna parts trials as `WaryTPE._sample` has it do; another one samples in its own way."""
 
 
 class WaryTPE(optuna.samplers.TPESampler):
@@ -60,11 +60,15 @@ class WaryTPE(optuna.samplers.TPESampler):
         return {name: one.to_external_repr(best[name]) for name, one in search_space.items()}
 
 
-class _OneOfEach(optuna.Study):
-    """A view of a study with one trial of each set of parameters: their groups depend on nothing else."""
+class _View(optuna.Study):
+    """A study whose trials may look otherwise than they are stored."""
 
     def __init__(self, study: optuna.Study) -> None:
         vars(self).update(vars(study))
+
+
+class _OneOfEach(_View):
+    """A view of a study with one trial of each set of parameters: their groups depend on nothing else."""
 
     def _get_trials(
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
@@ -75,11 +79,11 @@ class _OneOfEach(optuna.Study):
         return list(found.values())
 
 
-class _DivergedLast(optuna.Study):
+class _DivergedLast(_View):
     """A view of a study, as it is when first looked at, in which diverged trials have no epochs."""
 
     def __init__(self, study: optuna.Study) -> None:
-        vars(self).update(vars(study))
+        super().__init__(study)
         self._seen: dict[tuple[TrialState, ...] | None, list[FrozenTrial]] = {}
         self._parted: tuple[list[FrozenTrial], list[FrozenTrial]] | None = None
 

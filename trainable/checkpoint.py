@@ -86,6 +86,7 @@ def save_weights(record: RecordFolder, tensors: Mapping[str, Tensor], epoch: int
 
     def write(file: BinaryIO) -> None:
         # By its name: `save` would return the bytes, copied twice. The file may come to be its owner's alone.
+        file.truncate(0)  # else the room that was asked for is held beside it
         try:
             save_file(
                 {key: value.contiguous() for key, value in tensors.items()}, file.name, {"epoch": str(epoch)}

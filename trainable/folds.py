@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from analysis.errors import UsageError
 from trainable.config import Folds, TrialConfig
 from trainable.data.dataset import ImageDataset, Split
-from trainable.precision import Precision
 from trainable.seeding import derived_seed
 
 FEWEST, MOST_BY_RULE = 2, 3
@@ -155,14 +154,11 @@ def _missing(
     return (f"fold {fold} validates without these classes ({len(absent)}): {names}",)
 
 
-def fold_config(config: TrialConfig, fold: int, precision: Precision | None = None) -> TrialConfig:
-    """Return `config` as `fold` (from 0) trains it: a seed of its own, and the number format of the others."""
+def fold_config(config: TrialConfig, fold: int) -> TrialConfig:
+    """Return `config` as `fold` (from 0) trains it: with a seed of its own."""
     if fold == 0:
         return config
-    training = config.training
-    if precision is not None:
-        training = training.model_copy(update={"precision": precision.name})
-    return config.model_copy(update={"seed": derived_seed(config.seed, "fold", fold), "training": training})
+    return config.model_copy(update={"seed": derived_seed(config.seed, "fold", fold)})
 
 
 def mean_class_counts(dataset: ImageDataset, folds: Sequence[Split]) -> NDArray[np.int64]:

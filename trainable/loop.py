@@ -68,8 +68,10 @@ def fit(
     while not history.ended:
         if history.fold_ended:
             at = history.fold + 1
-            same = fold_config(config, at, trial.precision)
-            trial = history.next_fold(TrialState(same, dataset, folds[at], device, None, cache_dir))
+            other = TrialState(
+                fold_config(config, at), dataset, folds[at], device, None, cache_dir, trial.precision
+            )
+            trial = history.next_fold(other)
         epoch, lr = len(history.fold_rows), 0.0
         losses = trial.loss_meter()
         positions = trial.begin_epoch(epoch)

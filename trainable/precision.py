@@ -44,14 +44,19 @@ class Precision:
 
 
 def wants_channels_last(
-    model: nn.Module, image_size: tuple[int, int], channels: int, device: torch.device, num_images: int
+    model: nn.Module,
+    image_size: tuple[int, int],
+    channels: int,
+    device: torch.device,
+    num_images: int,
+    name: PrecisionName = "fp32",
 ) -> bool:
     """Return whether convolutions of `model` are best laid out channels-last: not in short trials on a GPU.
 
     For depthwise ones cuDNN compiles kernels when a process first sees a shape: four to fifteen seconds for an
     EfficientNet-B0 or a MobileNet, where torch's own contiguous kernels take one at most. Later on those are
     slower, by a twentieth to a half (`benchmarks/layout_on_gpu.py`). A network that turns its maps round
-    itself, as ConvNeXts do for their normalisation, comes to the same kernels either way.
+    itself, as ConvNeXts do for their normalisation, comes to the same kernels either way; so do all in fp16.
 
     Args:
         model: On the CPU, in either mode.
@@ -59,16 +64,12 @@ def wants_channels_last(
         channels: Of its input.
         device: Where it will compute.
         num_images: That it will be shown, each as often as it is shown.
+        name: The number format in which it will compute.
     """
-    if device.type != "cuda" or num_images >= MANY_IMAGES:
+    if device.type != "cuda" or num_images >= MANY_IMAGES or name == "fp16":
         return True
-    contiguous: list[bool] = []
-
-    def look(name: str, conv: nn.Conv2d, images: Tensor) -> None:
-        if is_depthwise(conv):
-            contiguous.append(images.is_contiguous())
-
-    _watch_convolutions(model, image_size, channels, look)
+    seen = _convolutions(model, image_size, channels)
+    contiguous = [images.is_contiguous() for _, conv, images in seen if is_depthwise(conv)]
     return not contiguous or not all(contiguous)
 
 
@@ -86,15 +87,13 @@ def keep_in_fp32(model: nn.Module, image_size: tuple[int, int], channels: int) -
         image_size: Height and width that it will see.
         channels: Of its input.
     """
-    found: dict[str, nn.Conv2d] = {}
-
-    def look(name: str, conv: nn.Conv2d, images: Tensor) -> None:
-        if isinstance(conv.forward, partial) or max(conv.kernel_size) == 1:
-            return
-        if is_depthwise(conv) or images.shape[2:].numel() == 1:
-            found[name] = conv
-
-    _watch_convolutions(model, image_size, channels, look)
+    found = {
+        name: conv
+        for name, conv, images in _convolutions(model, image_size, channels)
+        if not isinstance(conv.forward, partial)
+        and max(conv.kernel_size) > 1
+        and (is_depthwise(conv) or images.shape[2:].numel() == 1)
+    }
     for conv in found.values():
         conv.forward = partial(_in_fp32, conv.forward)  # type: ignore[method-assign]
     return sorted(found)
@@ -105,32 +104,26 @@ def is_depthwise(conv: nn.Conv2d) -> bool:
     return conv.groups == conv.in_channels > 1
 
 
-def _watch_convolutions(
-    model: nn.Module,
-    image_size: tuple[int, int],
-    channels: int,
-    look: Callable[[str, nn.Conv2d, Tensor], None],
-) -> None:
-    """Show `model` a blank image on the CPU, and `look` each convolution's name, itself and its input."""
+def _convolutions(
+    model: nn.Module, image_size: tuple[int, int], channels: int
+) -> list[tuple[str, nn.Conv2d, Tensor]]:
+    """Return each convolution of `model`, by name, with what it sees as the model is shown a blank image."""
+    seen: list[tuple[str, nn.Conv2d, Tensor]] = []
     hooks = [
-        module.register_forward_pre_hook(partial(_told, look, name))
+        module.register_forward_pre_hook(lambda conv, inputs, name=name: seen.append((name, conv, inputs[0])))
         for name, module in model.named_modules()
         if isinstance(module, nn.Conv2d)
     ]
     was_training = model.training
-    model.eval()
-    with torch.no_grad():
-        model(torch.zeros(1, channels, *image_size))
-    model.train(was_training)
-    for hook in hooks:
-        hook.remove()
-
-
-def _told(
-    look: Callable[[str, nn.Conv2d, Tensor], None], name: str, conv: nn.Module, inputs: tuple[Tensor, ...]
-) -> None:
-    assert isinstance(conv, nn.Conv2d)
-    look(name, conv, inputs[0])
+    try:
+        model.eval()
+        with torch.no_grad():
+            model(torch.zeros(1, channels, *image_size))
+    finally:
+        model.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    return seen
 
 
 def _in_fp32(forward: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:

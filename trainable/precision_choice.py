@@ -55,10 +55,8 @@ def resolve_precision(
     if device.type == "cuda":
         if wanted == "auto":
             wanted = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-        # In fp16 torch has cuDNN convolve contiguous maps as well.
         shown = _times_shown(config) * num_images
-        channels_last = wanted == "fp16" or wants_channels_last(model, image_size, channels, device, shown)
-        return Precision(wanted, channels_last)
+        return Precision(wanted, wants_channels_last(model, image_size, channels, device, shown, wanted))
     if wanted != "auto":
         return Precision(wanted, channels_last=True)
     if config.frozen.active or not torch.ops.mkldnn._is_mkldnn_bf16_supported():

@@ -78,7 +78,7 @@ class Predictor:
         name: Literal["fp32", "bf16", "fp16"] = "fp32" if wanted == "auto" else wanted
         model = load_model(config, preprocessing, folder / WEIGHTS)
         size, channels = preprocessing.image_size, preprocessing.channels
-        precision = Precision(name, wants_channels_last(model, size, channels, target, num_images=0))
+        precision = Precision(name, wants_channels_last(model, size, channels, target, 0, name))
         model = model.to(target).to(memory_format=precision.memory_format)
         return cls(model, preprocessing, precision, target, config.tta.views(config.data.flips))
 

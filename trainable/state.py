@@ -53,6 +53,7 @@ class TrialState:
         device: Where to train.
         saved: A checkpoint of this trial to restore from; what `auto` settings chose then is kept.
         cache_dir: Where what trials share is kept; None keeps it in memory.
+        precision: Number format and layout, where they are settled: a trial's folds have them in common.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class TrialState:
         device: torch.device,
         saved: Mapping[str, Any] | None = None,
         cache_dir: Path | None = None,
+        precision: Precision | None = None,
     ) -> None:
         self.config, self.device = config, device
         retraining = config.classifier_retraining
@@ -94,11 +96,12 @@ class TrialState:
             )
         if device.type == "cpu":
             quicken_depthwise(model)
-        if saved is None:
+        if saved is not None:
+            precision = Precision(**saved["state"]["precision"])
+        elif precision is None:
             count = len(split.train) + len(split.val)
-            self.precision = resolve_precision(config, model, size, channels, count, device, cache_dir)
-        else:
-            self.precision = Precision(**saved["state"]["precision"])
+            precision = resolve_precision(config, model, size, channels, count, device, cache_dir)
+        self.precision = precision
         images = Batches(
             dataset,
             split.train,

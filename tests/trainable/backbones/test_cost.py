@@ -10,6 +10,19 @@ def test_flops_and_parameters_by_hand() -> None:
     assert count_flops(model, (4, 5), 3) == 2 * (3 * 8 * 9 * 20 + 160 * 7)
 
 
+def test_the_products_of_attention_count() -> None:
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4, bias=False)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            tokens = self.layer(images.flatten(2).transpose(1, 2))
+            return nn.functional.scaled_dot_product_attention(tokens, tokens, tokens)
+
+    assert count_flops(Attention(), (5, 2), 4) == 2 * (10 * 4 * 4 + 2 * 10 * 10 * 4)
+
+
 def test_counting_leaves_the_model_and_the_random_state_alone() -> None:
     model = nn.Sequential(
         nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Flatten(), nn.Linear(16, 2)
