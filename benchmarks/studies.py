@@ -11,7 +11,7 @@ import torch
 
 from search_spaces.space import load_space
 from tailtune.study import Study
-from tailtune.study_spec import BudgetSpec, DataSpec, ResourceSpec, SpaceSpec, StudySpec
+from tailtune.study_spec import BudgetSpec, DataSpec, ResourceSpec, RetentionSpec, SpaceSpec, StudySpec
 from trainable.config import TrialConfig
 
 A_GPU = float(torch.cuda.is_available())
@@ -27,14 +27,19 @@ def study_in(
     concurrent: int = 1,
     base: TrialConfig | None = None,
     gpus: float = 0.0,
+    keep_best: int = 5,
 ) -> Study:
-    """Return a new study; every trial of it lasts as long as it asks for, and has `gpus` to itself."""
+    """Return a new study; every trial of it lasts as long as it asks for, and has `gpus` to itself.
+
+    The `keep_best` best trials keep their weights.
+    """
     spec = StudySpec(
         name=f"measure-{uuid.uuid4().hex[:8]}",
         data=DataSpec(source="measure", fingerprint="0" * 16),
         space=SpaceSpec(name=space, fingerprint="0" * 16),
         budget=BudgetSpec(trials=trials, epochs=epochs, grace_epochs=epochs),
         resources=ResourceSpec(concurrent=concurrent, gpus_per_trial=gpus),
+        retention=RetentionSpec(keep_best=keep_best),
         base=base or TrialConfig(),
     )
     return Study.create(home, spec)

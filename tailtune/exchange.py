@@ -43,12 +43,14 @@ class Assignment:
         config: What to train.
         record: The trial's folder.
         attempt: Id of this attempt; a later one fences off what this one still writes.
+        weights_from: Macro-F1 in [0, 1] below which the trial's weights will not stay; 0 where any may.
     """
 
     number: int
     config: TrialConfig
     record: Path
     attempt: str
+    weights_from: float
 
 
 @dataclass(frozen=True)

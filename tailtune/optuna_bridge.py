@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 import math
 import uuid
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,10 @@ from optuna.trial import TrialState as OptunaState
 
 from analysis.errors import TailtuneError
 from analysis.records import TrialInfo, TrialState
-from tailtune.algorithm import algorithm_for
-from tailtune.asha import Asha, own_grace
-from tailtune.centre import Centre
-from tailtune.draft import Draft
+from tailtune.asha import Asha
 from tailtune.exchange import Assignment, EpochResult, Observer, Space
-from tailtune.seeds import derived_seed
+from tailtune.retention import Retention
+from tailtune.suggester import Suggester, Suggestion
 from tailtune.trial_books import TrialBooks, now
 from trainable.component import validated
 from trainable.config import TrialConfig
@@ -50,7 +47,8 @@ class Ledger:
     """The only writer of a search's Optuna study, and of each trial's `config.yaml` and `trial.json`.
 
     Opening it takes back what an earlier driver left: RUNNING goes to WAITING and is handed out first, in
-    order of number, with its own configuration; ASHA's rungs are filled from the stored values.
+    order of number, with its own configuration; ASHA's rungs are filled from the stored values, and weights
+    that it did not come to delete are deleted.
 
     Args:
         study: The study; its storage has no other writer while this lives.
@@ -61,6 +59,7 @@ class Ledger:
         asked: Trials to end with.
         asha: Decides which trials stop early.
         seed: The study's.
+        retention: Keeps or deletes the weights of trials that have ended.
         repeats: How often one configuration may be evaluated.
         observer: Is told what happens.
     """
@@ -77,18 +76,25 @@ class Ledger:
         asha: Asha,
         grace_epochs: int,
         seed: int,
+        retention: Retention,
         repeats: int = 1,
         observer: Observer | None = None,
     ) -> None:
         self._study, self._books = study, TrialBooks(study, storage, trials)
-        self._space, self._base = space, base
-        self._asked, self._asha, self._grace_epochs = asked, asha, grace_epochs
-        self._seed, self._repeats = seed, repeats
-        self._observer = observer or Observer()
+        self._suggester = Suggester(
+            study,
+            self._books,
+            space=space,
+            base=base,
+            grace_epochs=grace_epochs,
+            seed=seed,
+            repeats=repeats,
+        )
+        self._asked, self._asha = asked, asha
+        self._retention, self._observer = retention, observer or Observer()
         self.live: dict[int, _Live] = {}
         self._waiting: list[int] = []
         self._losses: dict[int, _Live] = {}
-        self._seen: Counter[str] = Counter()
         self._ended = 0
         self.reports = 0
         """Epochs written by this ledger: a measure of progress."""
@@ -109,11 +115,12 @@ class Ledger:
         if running:
             self._books.set_state(trial.number, OptunaState.WAITING)
         if "fingerprint" in trial.user_attrs:
-            self._seen[trial.user_attrs["fingerprint"]] += 1
+            self._suggester.count(trial.user_attrs["fingerprint"])
         for epoch, value in trial.intermediate_values.items():
             self._asha.record(trial.number, epoch, value, trial.user_attrs.get("grace_epochs", 1))
         if trial.state.is_finished():
             self._ended += 1
+            self._keep(trial.number, TrialState[trial.state.name], trial.value)
         else:
             heapq.heappush(self._waiting, trial.number)
 
@@ -146,15 +153,15 @@ class Ledger:
                 return assignment
         duplicates = 0
         while self._ended + len(self.live) < self._asked and not self.exhausted:
-            refusal, assignment = self._new(ray_id, duplicates)
-            if assignment is not None:
-                return assignment
+            found = self._suggester.new(ray_id, duplicates)
+            if isinstance(found, Suggestion):
+                return self._hand_out(found.config, found.frozen, ray_id)
             duplicates += 1
             if duplicates >= DUPLICATES_BEFORE_EXHAUSTED:
-                if not self._seen:
-                    raise TailtuneError(f"the space has suggested nothing that can be trained: {refusal}")
+                if not self._suggester.has_suggested:
+                    raise TailtuneError(f"the space has suggested nothing that can be trained: {found}")
                 self._study.set_user_attr(
-                    "exhausted", f"{duplicates} suggestions in a row were refused: {refusal}"
+                    "exhausted", f"{duplicates} suggestions in a row were refused: {found}"
                 )
         return None
 
@@ -164,63 +171,22 @@ class Ledger:
             return None
         frozen = self._books.frozen(number)
         if "config" not in frozen.user_attrs:
-            self._study.sampler = Centre()  # for what the starting point leaves open
-            return self._resolve(optuna.Trial(self._study, self._books.trial_id(number)), ray_id)[1]
+            found = self._suggester.completed(number)
+            return self._hand_out(found.config, found.frozen, ray_id) if isinstance(found, Suggestion) else None
         try:
             config = validated(TrialConfig, frozen.user_attrs["config"], f"trial {number}")
         except TailtuneError as error:
             self._refuse(frozen, f"its configuration is refused now: {error}")
             return None
-        return self._hand_out(number, config, ray_id, frozen)
+        return self._hand_out(config, frozen, ray_id)
 
     def _refuse(self, frozen: FrozenTrial, reason: str) -> None:
         """End a trial that cannot be handed out again."""
         self._books.refuse(frozen, reason)
-        self._ended += 1
-        self._observer.trial_ended(frozen.number, TrialState.FAIL, None, reason)
+        self._has_ended(frozen.number, TrialState.FAIL, None, reason)
 
-    def _new(self, ray_id: str | None, refused: int) -> tuple[str, Assignment | None]:
-        """Ask the search algorithm for a new trial, after so many refused suggestions in a row."""
-        trials = self._study.get_trials(deepcopy=False)
-        seed = derived_seed(self._seed, "suggest", len(trials))
-        self._study.sampler = algorithm_for(trials, seed, refused=refused)
-        draft = Draft(self._study, self._books.storage)
-        return self._resolve(draft.trial, ray_id, draft)
-
-    def _resolve(
-        self, trial: optuna.Trial, ray_id: str | None, draft: Draft | None = None
-    ) -> tuple[str, Assignment | None]:
-        """Draw the configuration of a trial (a draft or one that is in the study), and hand it out.
-
-        A duplicate, or one that breaks a rule, is replaced: the reason comes back instead.
-        """
-        refuse = self._books.replace if draft is None else draft.refuse
-        try:
-            config = self._space.suggest(trial, self._base)
-        except TailtuneError as error:
-            return refuse(trial.number, f"refused: {error}"), None
-        except Exception as error:
-            why = refuse(trial.number, f"the space failed: {type(error).__name__}: {error}")
-            raise TailtuneError(why[:400]) from error
-        config = config.model_copy(update={"seed": derived_seed(self._seed, "trial", trial.number)})
-        fingerprint = config.fingerprint()
-        if self._seen[fingerprint] >= self._repeats:
-            return refuse(trial.number, f"a configuration already evaluated: {fingerprint}"), None
-        self._seen[fingerprint] += 1
-        grace_epochs = own_grace(self._grace_epochs, config.class_weights.defer, config.epochs)
-        if grace_epochs != self._grace_epochs:
-            trial.set_user_attr("grace_epochs", grace_epochs)
-        if draft is not None and ray_id is not None:
-            trial.set_user_attr("ray_id", ray_id)
-        trial.set_user_attr("fingerprint", fingerprint)
-        trial.set_user_attr("record", str(self._books.record(trial.number).path))
-        trial.set_user_attr("config", config.model_dump(mode="json"))  # last: who has it has all of them
-        frozen = self._books.frozen(trial.number) if draft is None else draft.keep()
-        return "", self._hand_out(trial.number, config, ray_id, frozen)
-
-    def _hand_out(
-        self, number: int, config: TrialConfig, ray_id: str | None, frozen: FrozenTrial
-    ) -> Assignment:
+    def _hand_out(self, config: TrialConfig, frozen: FrozenTrial, ray_id: str | None) -> Assignment:
+        number = frozen.number
         record, trial_id = self._books.record(number), self._books.trial_id(number)
         attempt = uuid.uuid4().hex[:12]
         record.claim(attempt)
@@ -236,7 +202,7 @@ class Ledger:
             seed=config.seed,
         )
         self._books.begin(frozen, info)
-        assignment = Assignment(number, config, record.path, attempt)
+        assignment = Assignment(number, config, record.path, attempt, self._retention.weights_from)
         former = self._losses.get(number)
         self.live[number] = _Live(
             assignment,
@@ -346,8 +312,16 @@ class Ledger:
         self._books.end(number, live.info, state, value, attributes)
         del self.live[number]
         self._losses.pop(number, None)
+        self._has_ended(number, state, value, reason)
+
+    def _has_ended(self, number: int, state: TrialState, value: float | None, reason: str | None) -> None:
+        """Count a trial that the study has, keep or delete its weights, and pass it on."""
         self._ended += 1
+        self._keep(number, state, value)
         self._observer.trial_ended(number, state, value, reason)
+
+    def _keep(self, number: int, state: TrialState, value: float | None) -> None:
+        self._retention.ended(number, value, complete=state is TrialState.COMPLETE)
 
     def _put_back(self, live: _Live) -> None:
         number = live.assignment.number

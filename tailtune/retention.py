@@ -1,4 +1,4 @@
-"""Whose weights stay: the best trials' and the unfinished ones'. Records and predictions always do."""
+"""Whose weights stay: the best trials' and the unfinished ones'. Scores and predictions always do."""
 
 from __future__ import annotations
 
@@ -20,6 +20,16 @@ class Retention:
     def __init__(self, trials: Path, rule: RetentionSpec) -> None:
         self._trials, self._rule = trials, rule
         self._kept: dict[int, float] = {}
+
+    @property
+    def weights_from(self) -> float:
+        """Macro-F1 in [0, 1] that a trial must reach for its weights to stay; 0 where any may.
+
+        It only rises, but under a cap on bytes, which may make room for a worse trial that is smaller.
+        """
+        if self._rule.max_bytes is not None or len(self._kept) < self._rule.keep_best:
+            return 0.0
+        return min(self._kept.values())
 
     def ended(self, number: int, value: float | None, *, complete: bool) -> list[int]:
         """Take the end of a trial; return the numbers of the trials whose weights went.

@@ -169,10 +169,6 @@ class Study:
         budget = self.spec.budget
         self.mend()
         study = self.optuna()
-        keeper = _Keeper(observer or Observer(), Retention(self.folder / "trials", self.spec.retention))
-        for trial in study.get_trials(deepcopy=False):
-            if trial.state.is_finished() and "replaced" not in trial.user_attrs:
-                keeper.keep(trial.number, TrialState[trial.state.name], trial.value)
         return Ledger(
             study,
             self._storage,
@@ -184,7 +180,8 @@ class Study:
             grace_epochs=budget.grace_epochs,
             seed=self.spec.seed,
             repeats=budget.repeats,
-            observer=keeper,
+            retention=Retention(self.folder / "trials", self.spec.retention),
+            observer=observer,
         )
 
     def request_stop(self) -> bool:
@@ -270,30 +267,6 @@ class Study:
             remedy = f"extend it with `tailtune resume {self.name} --trials {spec.budget.trials}`"
         listed = "; ".join(differences[:6])
         raise UsageError(f"study '{self.name}' exists with a different search ({listed})", remedy)
-
-
-class _Keeper(Observer):
-    """Passes on what happens, and has the weights of ended trials kept or deleted."""
-
-    def __init__(self, observer: Observer, retention: Retention) -> None:
-        self._observer, self._retention = observer, retention
-
-    def trial_started(self, number: int, config: TrialConfig, *, resumed: bool) -> None:
-        """Pass it on."""
-        self._observer.trial_started(number, config, resumed=resumed)
-
-    def epoch_ended(self, number: int, epoch: int, value: float) -> None:
-        """Pass it on."""
-        self._observer.epoch_ended(number, epoch, value)
-
-    def trial_ended(self, number: int, state: TrialState, value: float | None, reason: str | None) -> None:
-        """Pass it on, and keep or delete."""
-        self.keep(number, state, value)
-        self._observer.trial_ended(number, state, value, reason)
-
-    def keep(self, number: int, state: TrialState, value: float | None) -> None:
-        """Keep or delete the weights of a trial that has ended."""
-        self._retention.ended(number, value, complete=state is TrialState.COMPLETE)
 
 
 def _make_folder(folder: Path) -> None:

@@ -63,6 +63,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
             "record": str(assignment.record),
             "attempt": assignment.attempt,
             "threads": self._threads_alone,
+            "weights_from": assignment.weights_from,
         }
 
     @property

@@ -99,6 +99,10 @@ class TrainingConfig(Frozen):
     into the network and the memory suffices. No part of the fingerprint."""
 
 
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+"""libyaml's, where PyYAML was built with it: every trial of a search is written once."""
+
+
 class TrialConfig(Frozen):
     """Everything that decides what a trial trains, but for the images themselves."""
 
@@ -165,7 +169,7 @@ class TrialConfig(Frozen):
 
     def to_yaml(self) -> str:
         """Return the configuration as YAML that `from_yaml` reads back unchanged."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return yaml.dump(self.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
     @classmethod
     def from_yaml(cls, text: str, where: str = "config") -> TrialConfig:

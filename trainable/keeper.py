@@ -22,20 +22,28 @@ MOST_SECONDS = 300.0
 class Keeper:
     """Writes the record of one trial.
 
-    The weights of the chosen epoch wait in memory for the next checkpoint or the trial's end; a checkpoint is
-    written after the first epoch that ends `checkpoint_seconds` and a hundred times what one takes after the
-    last. A kill costs the training since then, which a resumed trial repeats, on a CPU with the same result.
+    The weights of the chosen epoch wait in memory for the next checkpoint, or for the end of a trial that has
+    reached `weights_from`; a checkpoint is written after the first epoch that ends `checkpoint_seconds` and a
+    hundred times what one takes after the last. A kill costs the training since then, which a resumed trial
+    repeats, on a CPU with the same result.
 
     Args:
         record: Where everything goes.
         attempt: Id of this attempt at the trial.
         checkpoint_seconds: Least time between two checkpoints, at least 0; 0 writes one after every epoch.
+        weights_from: Macro-F1 in [0, 1] below which nobody will keep the weights: the trial's end is then no
+            reason to write them.
     """
 
     def __init__(
-        self, record: RecordFolder, attempt: str | None, checkpoint_seconds: float = CHECKPOINT_SECONDS
+        self,
+        record: RecordFolder,
+        attempt: str | None,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+        weights_from: float = 0.0,
     ) -> None:
         self.record, self.attempt = record, attempt
+        self._weights_from = weights_from
         self._least = self._wait = checkpoint_seconds
         self._last = time.perf_counter()
         self._weights: dict[str, Tensor] = {}
@@ -75,10 +83,11 @@ class Keeper:
         self.record.write_confusion(len(rows), confusion, self.attempt)
         start = time.perf_counter()
         due = start - self._last >= self._wait
-        if due or summary.finished:
+        will_stay = summary.finished and (summary.macro_f1 or 0.0) >= self._weights_from
+        if due or will_stay:
             self._write_weights()
         # At the end where there is one already: it must not speak of weights that are no longer there.
-        if due or (summary.finished and (self.record.path / "checkpoint.pt").exists()):
+        if due or (will_stay and (self.record.path / "checkpoint.pt").exists()):
             save_checkpoint(self.record, state(), self.attempt)
             self._last = time.perf_counter()
             took = self._last - start

@@ -30,6 +30,7 @@ def fit(
     record: RecordFolder | None = None,
     attempt: str | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    weights_from: float = 0.0,
     device: torch.device | str | None = None,
     cache_dir: Path | None = None,
 ) -> Iterator[EpochReport]:
@@ -46,6 +47,7 @@ def fit(
         record: Where record and checkpoint go; None keeps nothing.
         attempt: Id of this attempt; writing raises `Superseded` once another has claimed the record.
         checkpoint_seconds: Least time between two checkpoints, see `Keeper`; 0 writes one after every epoch.
+        weights_from: Macro-F1 in [0, 1] below which the trial's end is no reason to write its weights.
         device: Torch device; None takes the GPU where there is one.
         cache_dir: Where measurements and other things that trials share are kept; None keeps them in memory.
 
@@ -61,7 +63,7 @@ def fit(
     views = config.tta.views(config.data.flips)
     at = 0 if saved is None else saved["fold"]
     trial = TrialState(fold_config(config, at), dataset, folds[at], device, saved, cache_dir)
-    keeper = None if record is None else Keeper(record, attempt, checkpoint_seconds)
+    keeper = None if record is None else Keeper(record, attempt, checkpoint_seconds, weights_from)
     history = History(config, trial, folds, mean_class_counts(dataset, folds), keeper, saved)
     if history.num_epochs or history.ended:
         yield history.report()

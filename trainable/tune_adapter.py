@@ -88,7 +88,7 @@ class ImageTrainable(tune.Trainable):  # type: ignore[misc]
     """Trains one `TrialConfig` an epoch a step; see `result_of` for what it reports.
 
     Its config has `number`, `config` (the `TrialConfig` as JSON), `record` (folder), `attempt`, and may have
-    `threads`, instead of those of `setup`.
+    `threads`, instead of those of `setup`, and `weights_from`, as `fit` takes it.
     """
 
     def setup(
@@ -148,6 +148,7 @@ class ImageTrainable(tune.Trainable):  # type: ignore[misc]
             self._split,
             record=record,
             attempt=config["attempt"],
+            weights_from=config.get("weights_from", 0.0),
             cache_dir=self._cache_dir,
         )
 

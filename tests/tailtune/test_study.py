@@ -433,6 +433,18 @@ def test_the_best_and_the_unfinished_keep_their_weights(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*/predictions.npz"))) == 6
 
 
+def test_from_which_value_weights_stay_is_known_once_there_are_enough(tmp_path: Path) -> None:
+    retention = Retention(tmp_path, RetentionSpec(keep_best=2))
+    found = [retention.weights_from]
+    for number, value in enumerate((0.5, 0.9, 0.6, 0.4, 0.7)):
+        retention.ended(number, value, complete=number != 1)
+        found.append(retention.weights_from)
+    assert found == [0.0, 0.0, 0.0, 0.5, 0.5, 0.6]
+    capped = Retention(tmp_path, RetentionSpec(keep_best=1, max_bytes=45))
+    capped.ended(9, 0.5, complete=True)
+    assert capped.weights_from == 0.0, "a smaller one may find room"
+
+
 def test_the_byte_cap_spares_the_best(tmp_path: Path) -> None:
     retention = Retention(tmp_path, RetentionSpec(keep_best=5, max_bytes=45))
     for number, value in enumerate([0.5, 0.6, 0.7]):
@@ -448,12 +460,17 @@ def test_a_search_deletes_what_it_need_not_keep_and_a_resume_catches_up(tmp_path
     study = make(tmp_path, 6, 2, retention=RetentionSpec(keep_best=1))
     ledger = study.ledger(ToySpace())
     while (assignment := ledger.ask()) is not None:
+        done = [trial.value for trial in study.optuna().trials if trial.state.name == "COMPLETE"]
+        assert assignment.weights_from == max(done, default=0.0)
         weights(study.folder / "trials", assignment.number)
         run(ledger, assignment.number, assignment.config)
     assert kept(study.folder / "trials") == [study.optuna().best_trial.number]
     weights(study.folder / "trials", 0 if study.optuna().best_trial.number else 1)  # killed before deleting
-    study.ledger(ToySpace())
+    study.resize(7)
+    again = study.ledger(ToySpace()).ask()
     assert kept(study.folder / "trials") == [study.optuna().best_trial.number]
+    assert again is not None
+    assert again.weights_from == study.optuna().best_value
 
 
 def test_making_a_study_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

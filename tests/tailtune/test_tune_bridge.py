@@ -1,4 +1,4 @@
-"""How many trials are handed out at a time, and with how many threads. No Ray is started."""
+"""How many trials are handed out at a time, and with what; no Ray is started."""
 
 from pathlib import Path
 
@@ -6,7 +6,9 @@ import optuna
 
 from analysis.records import TrialState
 from tailtune.brake import Brake
+from tailtune.exchange import EpochResult
 from tailtune.study import Study
+from tailtune.study_spec import RetentionSpec
 from tailtune.tune_bridge import LedgerSearcher
 from tests.tailtune.toy_study import ToySpace, make
 from trainable.config import TrialConfig
@@ -36,6 +38,16 @@ def test_nothing_runs_beside_the_first_trial(tmp_path: Path) -> None:
 
 def test_threads_of_the_space_are_not_waited_for(tmp_path: Path) -> None:
     assert handed_out(make(tmp_path, 20, 3), Pinned()) == [(0, None), (1, None)]
+
+
+def test_a_worker_is_told_below_what_its_weights_are_of_no_use(tmp_path: Path) -> None:
+    study = make(tmp_path, 20, 3, retention=RetentionSpec(keep_best=1))
+    ledger = study.ledger(ToySpace())
+    searcher = LedgerSearcher(ledger, Brake(study.folder), 2)
+    told = [searcher.suggest("a"), searcher.suggest("b")]
+    ledger.result(told[0]["number"], EpochResult(3, 0.4, done=True, final=True, final_value=0.4))
+    told.append(searcher.suggest("c"))
+    assert [one["weights_from"] for one in told] == [0.0, 0.0, 0.4]
 
 
 def test_a_first_trial_that_is_refused_now_was_the_first(tmp_path: Path) -> None:

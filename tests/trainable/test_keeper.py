@@ -15,6 +15,7 @@ from analysis.records import RecordFolder, Summary, Superseded
 from tests.trainable.test_loop import small
 from tests.trainable.test_resume import untimed
 from trainable import keeper
+from trainable.checkpoint import epoch_of_weights
 from trainable.config import TrialConfig
 from trainable.data.dataset import ImageDataset, Split
 from trainable.keeper import Keeper
@@ -76,6 +77,37 @@ def test_the_chosen_epochs_weights_are_there_at_the_end_whatever_the_pace(
     assert one.keys() == two.keys()
     for key in one:
         np.testing.assert_array_equal(one[key], two[key], err_msg=key)
+
+
+@pytest.mark.parametrize("reached", [True, False], ids=["reached", "fell short"])
+@pytest.mark.parametrize("pause", [0.1, 20.0], ids=["no checkpoint", "a checkpoint"])
+def test_weights_that_nobody_will_keep_are_not_written_at_the_end(
+    reached: bool,
+    pause: float,
+    digits: ImageDataset,
+    split: Split,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config, whole, record = small(epochs=4), RecordFolder(tmp_path / "whole"), RecordFolder(tmp_path / "one")
+    value = list(fit(config, digits, split, record=whole, device="cpu"))[-1].best_macro_f1
+    assert value is not None
+    least = value if reached else value + 1e-9
+    clock = Clock(monkeypatch, 0.1)
+    for report in fit(config, digits, split, record=record, weights_from=least, device="cpu"):
+        clock.now += pause if report.epoch == 1 else 0.1
+    assert clock.saved == (0 if pause < 1.0 else 1 + reached)
+    assert consistent(record, report)
+    weights, checkpoint = record.path / "best.safetensors", record.path / "checkpoint.pt"
+    assert weights.exists() == (reached or checkpoint.exists())
+    if reached:
+        assert weights.read_bytes() == (whole.path / "best.safetensors").read_bytes()
+    if checkpoint.exists():  # or the trial could not be taken up from it
+        spoken_of = torch.load(checkpoint, weights_only=True)["best_epoch"]
+        assert epoch_of_weights(weights) == spoken_of
+    again = list(fit(config, digits, split, record=record, device="cpu"))[-1]
+    assert (again.curve, again.best_macro_f1) == (report.curve, value)
+    assert weights.read_bytes() == (whole.path / "best.safetensors").read_bytes()
 
 
 def test_a_finished_trial_with_a_checkpoint_is_told_again_not_trained_again(

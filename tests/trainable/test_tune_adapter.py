@@ -32,9 +32,11 @@ shared = SharedData(images, dataset.with_images(dataset.images[:0]), make_split(
 worker = object.__new__(ImageTrainable)
 for number in range(3):
     told = {"config": config, "record": str(home / str(number)), "attempt": "a"}
+    told |= {"weights_from": 1.0} if number else {}
     worker.setup({**told, "threads": 2}, shared, 1) if number == 0 else worker.reset_config(told)
     assert torch.get_num_threads() == (2 if number == 0 else 1)
     assert worker.step()["final"]
+    assert (home / str(number) / "best.safetensors").exists() == (number == 0)
     worker.cleanup()
     walked = []
     gc.callbacks.append(lambda phase, info: walked.append(len(gc.get_objects())) if phase == "start" else None)
