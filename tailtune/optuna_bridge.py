@@ -120,7 +120,7 @@ class Ledger:
             self._asha.record(trial.number, epoch, value, trial.user_attrs.get("grace_epochs", 1))
         if trial.state.is_finished():
             self._ended += 1
-            self._keep(trial.number, TrialState[trial.state.name], trial.value)
+            self._retention.ended(trial.number, trial.value, complete=trial.state == OptunaState.COMPLETE)
         else:
             heapq.heappush(self._waiting, trial.number)
 
@@ -317,11 +317,8 @@ class Ledger:
     def _has_ended(self, number: int, state: TrialState, value: float | None, reason: str | None) -> None:
         """Count a trial that the study has, keep or delete its weights, and pass it on."""
         self._ended += 1
-        self._keep(number, state, value)
-        self._observer.trial_ended(number, state, value, reason)
-
-    def _keep(self, number: int, state: TrialState, value: float | None) -> None:
         self._retention.ended(number, value, complete=state is TrialState.COMPLETE)
+        self._observer.trial_ended(number, state, value, reason)
 
     def _put_back(self, live: _Live) -> None:
         number = live.assignment.number
