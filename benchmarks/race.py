@@ -1,7 +1,8 @@
 """P7, the search race: best test macro-F1 over wall time, the same space, split, epoch cap and seconds for all.
 
     python -m benchmarks.race DATA --out DIR --seconds 60 [--space tiny] [--epochs 9] [--image-size HxW]
-                              [--flips none] [--test-fraction 0.2] [--seeds 5] [--only ARM …] [--table]
+                              [--flips none] [--test-fraction 0.2] [--seeds 5] [--first-seed 0]
+                              [--only ARM …] [--table]
 
 Arms: `tailtune`; `random` search, `optuna` (TPE, median pruner, one process) and `ray` (OptunaSearch, ASHA),
 each with the sources' pipeline; `ray-ours`, stock Ray around our trainable. An arm and a seed that are done
@@ -57,6 +58,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--flips", help="instead of what tailtune takes for DATA")
     parser.add_argument("--test-fraction", type=float, default=0.0)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--run-one", nargs=2, metavar=("ARM", "SEED"), help=argparse.SUPPRESS)
@@ -205,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not given.table:
         course_of(given)
         command = [sys.executable, "-m", "benchmarks.race", *(arguments or sys.argv[1:])]
-        for seed in range(given.seeds):
+        for seed in range(given.first_seed, given.first_seed + given.seeds):
             for arm in given.only:
                 if not (given.out / f"{arm}-{seed}" / RESULT).exists():
                     subprocess.run([*command, "--run-one", arm, str(seed)], check=True)
