@@ -2,11 +2,13 @@
 
     python -m benchmarks.first_trial DATA [--space tiny] [--epochs 9] [--image-size HxW] [--flips none|h]
                                      [--draws 40] [--seeds 4] [--swap family=a,b …] [--keep FILE]
+                                     [--split-seed 100] [--test-fraction 0.0]
 
 Each draw is trained once, the centre with several seeds, a trial on each core at a time; nothing is stopped
 early. Shown is the share of the draws that the centre beats on the validation images. With
 `--swap optimizer=sgd,adamw` it says as well what the centre would be with another member in front. `--keep`
-appends every draw's parameters and curve to a file, for `benchmarks.search_replay`.
+appends each trial's parameters, its curve and what its best epoch has on the test images, as soon as it is
+done, to a file for `benchmarks.search_replay`.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from typing import Any
 import optuna
 import torch
 
+from analysis.records import RecordFolder
+from benchmarks.race import tested
 from benchmarks.table import heading
 from search_spaces.space import load_space
 from tailtune.centre import Centre
@@ -33,9 +37,10 @@ from tailtune.commands.options import image_size as pixels
 from trainable.config import DataConfig, TrialConfig
 from trainable.data.load import load_dataset
 from trainable.data.split import make_split
+from trainable.host_memory import keep_freed_memory
 from trainable.loop import fit
 
-SPLIT_SEED, DRAW_SEED = 100, 777
+DRAW_SEED = 777
 
 
 @dataclass(frozen=True)
@@ -59,12 +64,37 @@ class Swapped(Centre):
         return self._instead.get(param_name.split("[")[0], found)
 
 
-def curve(data: str, cache_dir: Path, job: Job) -> list[float]:
-    """Return macro-F1 on the validation images after each epoch of a whole trial."""
+@dataclass(frozen=True)
+class Course:
+    """What all trials have in common.
+
+    Attributes:
+        data: As `tailtune search` takes it.
+        split_seed: Of the validation images.
+        test_fraction: Of the images, where the data have no test split.
+        keep: Whether the test images are looked at.
+        cache_dir: Of decoded images and timings.
+    """
+
+    data: str
+    split_seed: int
+    test_fraction: float
+    keep: bool
+    cache_dir: Path
+
+
+def trained(course: Course, job: Job) -> tuple[list[float], float | None]:
+    """Train a whole trial; return each epoch's macro-F1 on validation, and the best one's on test."""
     torch.set_num_threads(1)
-    dataset = load_dataset(data, data=job.config.data, cache_dir=cache_dir)
-    split = make_split(dataset, seed=SPLIT_SEED, test_fraction=0.0)
-    return [report.macro_f1 for report in fit(job.config, dataset, split, cache_dir=cache_dir)]
+    keep_freed_memory()
+    dataset = load_dataset(course.data, data=job.config.data, cache_dir=course.cache_dir)
+    split = make_split(dataset, seed=course.split_seed, test_fraction=course.test_fraction)
+    with tempfile.TemporaryDirectory() as folder:
+        record = RecordFolder(Path(folder) / "0")
+        record.write_config(job.config.to_yaml())
+        reports = fit(job.config, dataset, split, record=record, cache_dir=course.cache_dir)
+        curve = [report.macro_f1 for report in reports]
+        return curve, tested(record.path, dataset, split) if course.keep and len(split.test) else None
 
 
 def jobs(given: argparse.Namespace, base: TrialConfig) -> Iterator[Job]:
@@ -97,6 +127,8 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=40)
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--keep", type=Path, metavar="FILE")
+    parser.add_argument("--split-seed", type=int, default=100)
+    parser.add_argument("--test-fraction", type=float, default=0.0)
     parser.add_argument("--swap", nargs="*", default=[], metavar="FAMILY=A,B")
     given = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -107,13 +139,16 @@ def main() -> None:
     )
     wanted = list(jobs(given, base))
     spawn = multiprocessing.get_context("spawn")
+    curves = []
     with tempfile.TemporaryDirectory() as cache, ProcessPoolExecutor(mp_context=spawn) as pool:
         load_dataset(given.data, data=base.data, cache_dir=Path(cache))  # decoded once
-        curves = list(pool.map(partial(curve, given.data, Path(cache)), wanted))
-    if given.keep is not None:
-        with given.keep.open("a", encoding="utf-8") as out:
-            for job, each in zip(wanted, curves, strict=True):
-                out.write(json.dumps({"name": job.name, "parameters": job.parameters, "curve": each}) + "\n")
+        course = Course(given.data, given.split_seed, given.test_fraction, given.keep is not None, Path(cache))
+        for job, (curve, test) in zip(wanted, pool.map(partial(trained, course), wanted), strict=True):
+            curves.append(curve)
+            if given.keep is not None:
+                line = {"name": job.name, "parameters": job.parameters, "curve": curve, "test": test}
+                with given.keep.open("a", encoding="utf-8") as out:
+                    out.write(json.dumps(line) + "\n")
     found = [max(each) for each in curves]
     draws = sorted(f for job, f in zip(wanted, found, strict=True) if job.name == "draw")
     print(heading("python -m benchmarks.first_trial").partition("\n")[0], end="\n\n")

@@ -8,7 +8,8 @@ Arms: `tailtune`; `random` search, `optuna` (TPE, median pruner, one process) an
 each with the sources' pipeline; `ray-ours`, stock Ray around our trainable. An arm and a seed that are done
 are not run again, so the race can be run in slices; `--table` only shows what there is. The test images are
 looked at when an arm has ended: of each trial that was, when it ended, the best on validation. Time counts
-from the call of the search (imports apart), Ray's start included.
+from the call of the search (imports apart), Ray's start included. "Over the time" is that score's mean over
+all seconds of the budget, 0 before a first trial has ended: what a search has that may be ended at any moment.
 """
 
 from __future__ import annotations
@@ -158,8 +159,8 @@ def against(found: dict[str, dict[int, Any]], ours: dict[int, Any], seconds: flo
     """Return the table of tailtune against each arm, and against the best baseline of each seed."""
     lines = [
         "| tailtune against | seeds | its share of their time to their final score, median (all) "
-        "| ahead at the end, median (all) |",
-        "|---|---:|---|---|",
+        "| ahead over the time, median (all) | ahead at the end, median (all) |",
+        "|---|---:|---|---|---|",
     ]
     rivals = {arm: runs for arm, runs in found.items() if arm != "tailtune"}
     seeds = sorted(set(ours).intersection(*(found.get(arm, {}) for arm in BASELINES)))
@@ -170,24 +171,35 @@ def against(found: dict[str, dict[int, Any]], ours: dict[int, Any], seconds: flo
         both = sorted(set(runs) & set(ours))
         if not both:
             continue
-        shares, ahead = [], []
+        shares, over, ahead = [], [], []
         for seed in both:
             goal = end_of(runs[seed])
             theirs = first_time(runs[seed], goal)
             shares.append(first_time(ours[seed], goal) / theirs if theirs > 0 else 0.0)
+            over.append(average(ours[seed], seconds) - average(runs[seed], seconds))
             ahead.append(end_of(ours[seed]) - goal)
-        shown = ", ".join(f"{share:.2f}" if math.isfinite(share) else "never" for share in shares)
-        gaps = ", ".join(f"{gap:+.3f}" for gap in ahead)
-        lines.append(
-            f"| {name} | {len(both)} | {statistics.median(shares):.2f} ({shown}) "
-            f"| {statistics.median(ahead):+.3f} ({gaps}) |"
+        middle, *each_share = (
+            f"{share:.2f}" if math.isfinite(share) else "never"
+            for share in (statistics.median(shares), *shares)
         )
+        gaps = [
+            f"{statistics.median(each):+.3f} ({', '.join(f'{gap:+.3f}' for gap in each)})"
+            for each in (over, ahead)
+        ]
+        lines.append(f"| {name} | {len(both)} | {middle} ({', '.join(each_share)}) | {' | '.join(gaps)} |")
     return lines
 
 
 def end_of(run: dict[str, Any]) -> float:
     """Return the test score of the last incumbent, 0 where no trial ended in time."""
     return float(run["curve"][-1][2]) if run["curve"] else 0.0
+
+
+def average(run: dict[str, Any], seconds: float) -> float:
+    """Return the incumbent's test score on average over the whole budget, 0 while there is none."""
+    until = [at for at, _, _ in run["curve"][1:]] + [seconds]
+    scores = zip(run["curve"], until, strict=False)
+    return sum(test * (end - begun) for (begun, _, test), end in scores) / seconds
 
 
 def first_time(run: dict[str, Any], goal: float) -> float:

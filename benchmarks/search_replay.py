@@ -1,12 +1,13 @@
 """Searches replayed on real trials: what a way of beginning is worth, over many seeds.
 
     python -m benchmarks.first_trial DATA … --keep trials.jsonl
-    python -m benchmarks.search_replay trials.jsonl [--space tiny] [--seeds 40] [--workers 2]
+    python -m benchmarks.search_replay trials.jsonl … [--space tiny] [--seeds 200] [--workers 2]
 
-Extremely randomised trees, fitted to the parameters and learning curves of whole trials, stand for training;
-to each curve is added the cross-validated residual of one of the real trials. ASHA and the search algorithms
-are tailtune's own, with `--workers`. Shown is what the incumbent (the best on the noisy curve among the trials
-that have ended) is worth without noise, after so many whole trials' time of one worker.
+Gaussian processes, fitted to the parameters, the learning curves and the test scores of whole trials, stand for
+training; to each curve is added the held-out residual of one of the real trials. ASHA and the search algorithms
+are tailtune's own, with `--workers`. Shown is the test score, without noise, of the incumbent (the best on the
+noisy curve among the trials that have ended) after so many whole trials' time of one worker. An incumbent may
+be chosen by its best epoch, as a search does, or by the mean of its three best.
 """
 
 from __future__ import annotations
@@ -25,9 +26,14 @@ from typing import Any
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from optuna.trial import FrozenTrial
-from sklearn.ensemble import ExtraTreesRegressor
+from optuna.trial import FrozenTrial, TrialState
+from sklearn.base import BaseEstimator
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 from sklearn.model_selection import cross_val_predict
+from sklearn.multioutput import MultiOutputRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from benchmarks.table import heading
 from search_spaces.space import load_space
@@ -38,10 +44,17 @@ from tailtune.launch import grace
 from trainable.config import TrialConfig
 
 FACTOR = 3
-AFTER = (1, 2, 4, 8, 15)
+AFTER = (1, 2, 4, 6, 8, 10)
 """Whole trials' time of one worker."""
+LOGARITHMIC = ("lr", "weight_decay")
 
 Beginning = Callable[[list[FrozenTrial], int], optuna.samplers.BaseSampler]
+Curve = NDArray[np.float64]
+
+
+def optunas(trials: list[FrozenTrial], seed: int) -> optuna.samplers.BaseSampler:
+    """Optuna's TPE as stock Ray uses it: each parameter alone, a stopped trial is told as a finished one."""
+    return optuna.samplers.TPESampler(seed=seed)
 
 
 def random_then_tpe(trials: list[FrozenTrial], seed: int) -> optuna.samplers.BaseSampler:
@@ -59,7 +72,20 @@ def as_it_is(trials: list[FrozenTrial], seed: int) -> optuna.samplers.BaseSample
     return algorithm_for(trials, seed)
 
 
-BEGINNINGS: tuple[Beginning, ...] = (random_then_tpe, centre_then_random, as_it_is)
+BEGINNINGS: tuple[Beginning, ...] = (optunas, random_then_tpe, centre_then_random, as_it_is)
+
+
+def best_epoch(seen: Curve) -> float:
+    """Its best epoch."""
+    return float(seen.max())
+
+
+def three_best(seen: Curve) -> float:
+    """The mean of its three best epochs."""
+    return float(np.sort(seen)[-3:].mean())
+
+
+CHOICES: tuple[Callable[[Curve], float], ...] = (best_epoch, three_best)
 
 
 @dataclass(frozen=True)
@@ -67,14 +93,14 @@ class Surrogate:
     """Stands for training.
 
     Attributes:
-        model: Predicts a curve.
+        model: Predicts a curve, and the test score after it.
         columns: What it is given: a number, or a name with one of its choices.
         residuals: `(trials, epochs)`, of the real trials.
     """
 
-    model: ExtraTreesRegressor
+    model: BaseEstimator
     columns: tuple[tuple[str, object], ...]
-    residuals: NDArray[np.float64]
+    residuals: Curve
 
     @classmethod
     def of(cls, trials: Sequence[dict[str, Any]]) -> Surrogate:
@@ -86,17 +112,23 @@ class Surrogate:
                 found[_plain(name), None if numeric else value] = None
         columns = tuple(found)
         inputs = np.array([_row(trial["parameters"], columns) for trial in trials])
-        curves = np.array([trial["curve"] for trial in trials])
-        model = ExtraTreesRegressor(500, min_samples_leaf=2, random_state=0)
-        held_out = cross_val_predict(model, inputs, curves, cv=10)
-        fitted = float(np.corrcoef(held_out.max(1), curves.max(1))[0, 1])
-        print(f"{len(trials)} trials, correlation of held-out final values {fitted:.2f}")
-        return cls(model.fit(inputs, curves), columns, curves - held_out)
+        scores = np.array([[*trial["curve"], trial["test"]] for trial in trials])
+        lengths = Matern(length_scale=np.full(len(columns), 6.0), length_scale_bounds=(1.0, 100.0), nu=2.5)
+        process = GaussianProcessRegressor(ConstantKernel() * lengths + WhiteKernel(0.3), normalize_y=True)
+        model = make_pipeline(StandardScaler(), MultiOutputRegressor(process))
+        held_out = cross_val_predict(model, inputs, scores, cv=10)
+        fitted = [float(np.corrcoef(held_out[:, i], scores[:, i])[0, 1]) for i in (-2, -1)]
+        spread = float(np.std(scores[:, -2] - held_out[:, -2]))
+        print(
+            f"{len(trials)} trials; held-out correlation {fitted[0]:.2f} (last epoch, validation; "
+            f"residual {spread:.3f}), {fitted[1]:.2f} (test)"
+        )
+        return cls(model.fit(inputs, scores), columns, (scores - held_out)[:, :-1])
 
-    def curve(self, parameters: dict[str, Any]) -> NDArray[np.float64]:
-        """Return the learning curve without noise."""
-        curve: NDArray[np.float64] = self.model.predict(np.array([_row(parameters, self.columns)]))[0]
-        return curve
+    def predicted(self, parameters: dict[str, Any]) -> tuple[Curve, float]:
+        """Return the learning curve and the test score without noise."""
+        *curve, test = self.model.predict(np.array([_row(parameters, self.columns)]))[0]
+        return np.array(curve), float(test)
 
 
 def _plain(name: str) -> str:
@@ -106,21 +138,33 @@ def _plain(name: str) -> str:
 
 def _row(parameters: dict[str, Any], columns: Sequence[tuple[str, object]]) -> list[float]:
     plain = {_plain(name): value for name, value in parameters.items()}
-    return [
-        float(plain.get(name, -1.0)) if choice is None else float(plain.get(name) == choice)
-        for name, choice in columns
-    ]
+    row = []
+    for name, choice in columns:
+        if choice is not None:
+            row.append(float(plain.get(name) == choice))
+        elif name.endswith(LOGARITHMIC):
+            row.append(float(np.log(plain.get(name, 1e-5))))
+        else:
+            row.append(float(plain.get(name, -1.0)))
+    return row
 
 
-def replay(surrogate: Surrogate, space_name: str, beginning: Beginning, workers: int, seed: int) -> list[float]:
-    """Return what the incumbent is worth at each time of `AFTER`."""
+def replay(
+    surrogate: Surrogate,
+    space_name: str,
+    beginning: Beginning,
+    choice: Callable[[Curve], float],
+    workers: int,
+    seed: int,
+) -> list[float]:
+    """Return the incumbent's test score at each time of `AFTER`."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore")
     rng, epochs = np.random.default_rng(seed), surrogate.residuals.shape[1]
     space, base = load_space(space_name), TrialConfig(epochs=epochs)
     study, asha = optuna.create_study(direction="maximize"), Asha(epochs, grace(epochs), FACTOR)
     under_way: list[tuple[int, int, int]] = []  # when its next epoch ends, number, epoch
-    trials: dict[int, tuple[optuna.Trial, NDArray[np.float64], NDArray[np.float64]]] = {}
+    trials: dict[int, tuple[optuna.Trial, Curve, Curve, float]] = {}
     incumbents, best = [(0, 0.0)], -1.0
 
     def begin(now: int) -> None:
@@ -129,50 +173,57 @@ def replay(surrogate: Surrogate, space_name: str, beginning: Beginning, workers:
         study.sampler = beginning(found, seed * 1000 + number)
         trial = study.ask()
         space.suggest(trial, base)
-        worth = surrogate.curve(trial.params)
-        trials[number] = trial, worth, worth + surrogate.residuals[rng.integers(len(surrogate.residuals))]
+        curve, test = surrogate.predicted(trial.params)
+        noisy = curve + surrogate.residuals[rng.integers(len(surrogate.residuals))]
+        trials[number] = trial, curve, noisy, test
         heapq.heappush(under_way, (now + 1, number, 1))
 
     for _ in range(workers):
         begin(0)
     while under_way[0][0] <= AFTER[-1] * epochs:
         now, number, epoch = heapq.heappop(under_way)
-        trial, worth, seen = trials[number]
+        trial, curve, seen, test = trials[number]
         trial.report(seen[epoch - 1], epoch)
         asha.record(number, epoch, seen[epoch - 1])
         stopped = epoch < epochs and asha.stops(number, epoch)
         if epoch < epochs and not stopped:
             heapq.heappush(under_way, (now + 1, number, epoch + 1))
             continue
-        value = float(seen[:epoch].max())
-        study.tell(trial, None if stopped else value, optuna.trial.TrialState.PRUNED if stopped else None)
+        value = choice(seen[:epoch])
+        if beginning is optunas:
+            study.tell(trial, float(seen[epoch - 1]))
+        else:
+            study.tell(trial, None if stopped else value, TrialState.PRUNED if stopped else None)
         if value > best:
             best = value
-            incumbents.append((now, float(worth[:epoch].max())))
+            incumbents.append((now, test - float(curve[-1] - curve[epoch - 1])))
         begin(now)
     return [[worth for at, worth in incumbents if at <= after * epochs][-1] for after in AFTER]
 
 
 def main() -> None:
-    """Print a row for each way of beginning."""
+    """Print a row for each way of beginning, and of choosing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("trials", type=Path)
+    parser.add_argument("trials", type=Path, nargs="+")
     parser.add_argument("--space", default="tiny")
-    parser.add_argument("--seeds", type=int, default=40)
+    parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
+    warnings.simplefilter("ignore")
     print(heading("python -m benchmarks.search_replay").partition("\n")[0], end="\n\n")
-    surrogate = Surrogate.of([json.loads(line) for line in given.trials.read_text().splitlines()])
-    print(
-        "\n| beginning |" + "".join(f" after {after} |" for after in AFTER) + "\n|---|" + "---:|" * len(AFTER)
-    )
+    lines = [line for path in given.trials for line in path.read_text(encoding="utf-8").splitlines()]
+    surrogate = Surrogate.of([json.loads(line) for line in lines])
+    titles = "".join(f" after {after} |" for after in AFTER)
+    print(f"\n| beginning | the incumbent has |{titles}\n|---|---|" + "---:|" * len(AFTER))
     with ProcessPoolExecutor() as pool:
-        for beginning in BEGINNINGS:
-            one = partial(replay, surrogate, given.space, beginning, given.workers)
-            runs = np.array(list(pool.map(one, range(given.seeds))))
-            errors = runs.std(axis=0, ddof=1) / np.sqrt(given.seeds)
-            cells = "".join(f" {m:.3f} ± {e:.3f} |" for m, e in zip(runs.mean(axis=0), errors, strict=True))
-            print(f"| {(beginning.__doc__ or '').rstrip('.')} |{cells}", flush=True)
+        for choice in CHOICES:
+            for beginning in BEGINNINGS:
+                one = partial(replay, surrogate, given.space, beginning, choice, given.workers)
+                runs = np.array(list(pool.map(one, range(given.seeds))))
+                errors = runs.std(axis=0, ddof=1) / np.sqrt(given.seeds)
+                cells = "".join(f" {m:.3f} ± {e:.3f} |" for m, e in zip(runs.mean(axis=0), errors, strict=True))
+                names = [(named.__doc__ or "").rstrip(".") for named in (beginning, choice)]
+                print(f"| {names[0]} | {names[1][0].lower()}{names[1][1:]} |{cells}", flush=True)
 
 
 if __name__ == "__main__":
