@@ -59,18 +59,14 @@ class Watcher(Observer):
     def epoch_ended(self, number: int, epoch: int, value: float) -> None:
         """Remember where trial `number` is."""
         self.running[number] = (epoch, value)
-        self._better(number, value)
 
     def trial_ended(self, number: int, state: TrialState, value: float | None, reason: str | None) -> None:
         """Count trial `number`."""
         self.running.pop(number, None)
         self.counts[state.name] += 1
-        if value is not None:
-            self._better(number, value)
-
-    def _better(self, number: int, value: float) -> None:
-        if self.best is None or value > self.best[0]:
-            self.best = (value, number)
+        complete = value if state is TrialState.COMPLETE else None
+        if complete is not None and (self.best is None or complete > self.best[0]):
+            self.best = (complete, number)
 
     @property
     def ended(self) -> int:

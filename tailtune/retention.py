@@ -47,11 +47,13 @@ class Retention:
         ranked = sorted(self._kept, key=lambda kept: (-self._kept[kept], kept))
         taken = 0
         for place, kept in enumerate(ranked):
-            taken += _bytes(self._trials / str(kept))
-            too_large = self._rule.max_bytes is not None and taken > self._rule.max_bytes
+            size = _bytes(self._trials / str(kept))
+            too_large = self._rule.max_bytes is not None and taken + size > self._rule.max_bytes
             if place >= self._rule.keep_best or (too_large and place > 0):
                 gone.append(kept)
                 del self._kept[kept]
+            else:
+                taken += size
         for lost in gone:
             for name in WEIGHTS:
                 (self._trials / str(lost) / name).unlink(missing_ok=True)

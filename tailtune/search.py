@@ -103,7 +103,8 @@ def _until_done(
                 f"Ray ended {fruitless} times without a single epoch in between: {_line(brake.last_error)}",
                 f"run `tailtune doctor`, then `tailtune resume {study.name}`",
             )
-        ledger.release()
+        if brake.fault is None:  # else the storage may be what failed: what can be put back is, at the end
+            ledger.release()
 
 
 def _tune(
@@ -182,14 +183,21 @@ def _ending(ledger: Ledger, brake: Brake) -> Ending:
 def _storage_fault(study: Study, fault: Exception) -> TailtuneError:
     if isinstance(fault, TailtuneError) and not isinstance(fault, CannotWrite):
         return fault
-    said = fault.message if isinstance(fault, CannotWrite) else _line(fault)
+    said = fault.message if isinstance(fault, CannotWrite) else _line(_cause(fault))
     return TailtuneError(
         f"the search could not go on: {said}",
         f"mend that, then `tailtune resume {study.name}`; trials go on from their checkpoints",
     )
 
 
-def _line(error: Exception | None) -> str:
+def _cause(fault: BaseException) -> BaseException:
+    """Return the database's own error: Optuna's text and SQLAlchemy's links say nothing of a full disk."""
+    cause = fault.__cause__ or fault
+    own = getattr(cause, "orig", None)
+    return own if isinstance(own, BaseException) else cause
+
+
+def _line(error: BaseException | None) -> str:
     """Return the telling line of an error; Tune puts whole tracebacks into its own."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:200] if lines else type(error).__name__

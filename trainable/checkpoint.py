@@ -22,8 +22,23 @@ FORMAT = 2
 
 
 def save_checkpoint(record: RecordFolder, state: dict[str, Any], attempt: str | None) -> None:
-    """Write `state` (tensors, numbers, strings and containers of them) as the record's checkpoint."""
-    record.write_bytes("checkpoint.pt", lambda file: torch.save({"format": FORMAT, **state}, file), attempt)
+    """Write `state` (tensors, numbers, strings and containers of them) as the record's checkpoint.
+
+    Raises:
+        Superseded: If another attempt holds the record.
+        CannotWrite: If the disk is full, or the folder cannot be written.
+    """
+
+    def save(file: BinaryIO) -> None:
+        try:
+            torch.save({"format": FORMAT, **state}, file)
+        except RuntimeError as error:
+            # torch's writer, closed on a full disk, speaks of nothing but its own position.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+
+    record.write_bytes("checkpoint.pt", save, attempt)
 
 
 def load_checkpoint(

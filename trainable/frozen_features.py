@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import pairwise
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from analysis.atomic import CannotWrite, write_atomic
 from trainable.backbones.taps import Taps, classifier_of
 from trainable.backbones.weights import locate_weights
 from trainable.config import TrialConfig
@@ -178,7 +179,9 @@ def freeze(
     clean = _kept(cache_dir, key, partial(computed, partial(source.evaluate, known)))
     train = clean[None, : len(split.train)]
     if config.frozen.views > 0:
-        every, drawn = np.arange(len(split.train)), fingerprint(key, str(config.augment), config.data.flips)
+        every = np.arange(len(split.train))
+        # Some augmentations grow with the share of the epochs that are behind them.
+        drawn = fingerprint(key, str(config.augment), config.data.flips, str(config.epochs))
         passes = []
         for view in range(config.frozen.views):
             compute = partial(computed, partial(source.train, every, view))
@@ -206,19 +209,24 @@ def _key(
 
 
 def _kept(cache_dir: Path | None, key: str, compute: Callable[[], NDArray[np.float16]]) -> NDArray[np.float16]:
-    """Return the features kept under `key`; compute them, in one process at a time, where there are none."""
+    """Return the features kept under `key`; compute them, in one process at a time, where there are none.
+
+    Where nothing can be kept, on a full disk or in a folder that may only be read, they are computed.
+    """
     if cache_dir is None:
         return compute()
-    folder = cache_dir / "features"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{key}.npy"
-    with locked(folder / f"{key}.lock"):
-        if not path.exists():
-            draft = folder / f".{key}-{os.getpid()}.npy"
-            np.save(draft, compute())
-            draft.replace(path)
-    found: NDArray[np.float16] = np.load(path, allow_pickle=False)
-    return found
+    path = cache_dir / "features" / f"{key}.npy"
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(path.with_suffix(".lock")))
+        if path.exists():
+            kept: NDArray[np.float16] = np.load(path, allow_pickle=False)
+            return kept
+        found = compute()
+        with contextlib.suppress(CannotWrite):
+            write_atomic(path, lambda file: np.save(file, found, allow_pickle=False))
+        return found
 
 
 @torch.inference_mode()

@@ -36,8 +36,11 @@ def test_counts_go_on_from_earlier_runs() -> None:
     watcher = play(Watcher())
     assert watcher.counts == {"COMPLETE": 1, "PRUNED": 2, "FAIL": 0}
     assert (watcher.ended, watcher.ended_here) == (3, 1)
-    assert watcher.best == (0.625, 3)
+    assert watcher.best == (0.5, 0), "what a trial is worth is known at its end"
     assert watcher.running == {3: (2, 0.5)}
+    watcher.trial_ended(3, TrialState.COMPLETE, 0.625, None)
+    watcher.trial_ended(4, TrialState.PRUNED, 0.75, "stopped by ASHA at epoch 1")
+    assert watcher.best == (0.625, 3)
 
 
 def test_time_left_is_the_pace_of_this_run() -> None:
@@ -57,7 +60,7 @@ def test_one_line_for_each_trial_that_ends(capsys: pytest.CaptureFixture[str]) -
         lines.trial_ended(3, TrialState.COMPLETE, 0.625, None)
     assert capsys.readouterr().out.splitlines() == [
         "decoded 100 of 100 images",
-        "[3/6] trial 2 PRUNED epoch 1 macro-F1 0.250  best 0.625 (trial 3)  diverged: loss is nan",
+        "[3/6] trial 2 PRUNED epoch 1 macro-F1 0.250  best 0.500 (trial 0)  diverged: loss is nan",
         "[4/6] trial 3 COMPLETE epoch 2 macro-F1 0.625  best 0.625 (trial 3)",
     ]
 
@@ -72,7 +75,7 @@ def test_the_picture_names_trials_best_and_time() -> None:
     play(live)
     console.print(live.picture())
     text = out.getvalue()
-    assert "digits: 3/6 trials (1 complete, 2 pruned, 0 fail); best 0.625 (trial 3)" in text
+    assert "digits: 3/6 trials (1 complete, 2 pruned, 0 fail); best 0.500 (trial 0)" in text
     assert "2/9" in text
     assert "0.500" in text
     assert "to go" in text

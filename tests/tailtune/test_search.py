@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -211,6 +212,24 @@ def test_a_storage_that_fails_ends_the_search_and_not_the_trials(tmp_path: Path)
     assert study.status()["trials"]["FAIL"] == 0
     assert study.status()["trials"]["RUNNING"] == 0
     assert run_search(study, ToySpace(), ToyTrainable).ending == "finished"
+
+
+def test_a_database_that_fails_is_told_in_its_own_words(tmp_path: Path) -> None:
+    study = make(tmp_path, 3, 5, grace=5)
+    fails = "BEGIN INSERT INTO nowhere VALUES (1); END"
+    with sqlite3.connect(study.folder / "study.db") as database:
+        database.execute(
+            f"CREATE TRIGGER a BEFORE INSERT ON trial_intermediate_values WHEN NEW.step = 2 {fails}"
+        )
+        database.execute(f"CREATE TRIGGER b BEFORE UPDATE ON trials WHEN NEW.state = 'WAITING' {fails}")
+    with pytest.raises(TailtuneError, match=r"could not go on: no such table: main\.nowhere; mend") as error:
+        run_search(study, ToySpace(), ToyTrainable)
+    assert "tailtune resume toy" in error.value.remedy
+    with sqlite3.connect(study.folder / "study.db") as database:
+        database.execute("DROP TRIGGER a")
+        database.execute("DROP TRIGGER b")
+    assert run_search(study, ToySpace(), ToyTrainable).ending == "finished"
+    assert study.status()["trials"]["COMPLETE"] == 3
 
 
 def test_a_full_disk_under_a_trial_ends_the_search_and_not_the_trial(tmp_path: Path) -> None:

@@ -456,6 +456,14 @@ def test_the_byte_cap_spares_the_best(tmp_path: Path) -> None:
     assert kept(tmp_path) == [3]
 
 
+def test_what_is_too_large_to_stay_takes_no_room_from_others(tmp_path: Path) -> None:
+    retention = Retention(tmp_path, RetentionSpec(keep_best=5, max_bytes=100))
+    for number, (value, size) in enumerate([(0.9, 20), (0.5, 20), (0.7, 1000)]):
+        weights(tmp_path, number, size=size)
+        retention.ended(number, value, complete=True)
+    assert kept(tmp_path) == [0, 1]
+
+
 def test_a_search_deletes_what_it_need_not_keep_and_a_resume_catches_up(tmp_path: Path) -> None:
     study = make(tmp_path, 6, 2, retention=RetentionSpec(keep_best=1))
     ledger = study.ledger(ToySpace())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,11 +12,12 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from analysis.atomic import CannotWrite
 from analysis.records import RecordFolder, Summary, Superseded
 from tests.trainable.test_loop import small
 from tests.trainable.test_resume import untimed
 from trainable import keeper
-from trainable.checkpoint import epoch_of_weights
+from trainable.checkpoint import epoch_of_weights, save_checkpoint
 from trainable.config import TrialConfig
 from trainable.data.dataset import ImageDataset, Split
 from trainable.keeper import Keeper
@@ -232,3 +234,14 @@ def test_a_divergence_after_epochs_without_a_checkpoint_is_found_again(
     again = list(fit(config, digits, split, record=record, device="cpu"))
     assert [report.epoch for report in again] == [2, 3, 4]
     assert [report.diverged for report in again] == [None, None, "as told"]
+
+
+def test_a_checkpoint_that_the_disk_has_no_room_for_is_no_fault_of_the_trial(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, before[1]))
+    try:
+        with pytest.raises(CannotWrite, match=r"cannot write .*checkpoint\.pt: file too large"):
+            save_checkpoint(RecordFolder(tmp_path), {"weights": torch.zeros(2**20)}, None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []

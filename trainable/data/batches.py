@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from trainable.augment.pipeline import Pipeline
 from trainable.config import TrialConfig
 from trainable.data.dataset import ImageDataset
 from trainable.data.normalisation import Normalisation, channel_statistics
+from trainable.graphs import free_memory
 from trainable.mixing import Mixed
 from trainable.precision import Precision
 from trainable.seeding import generator_for
@@ -56,8 +58,9 @@ class Batch(NamedTuple):
 class Batches:
     """Turns positions into batches.
 
-    On a GPU the images are uploaded once as uint8 where they fit in a quarter of its free memory; else,
-    and on the CPU, each batch is gathered from the array or memory map, which is never copied.
+    On a GPU the images are uploaded as uint8, with the first batch, where they fit in a quarter of the memory
+    that this process may still take; else, and on the CPU, each batch is gathered from the array or memory map,
+    which is never copied.
     Randomness comes from (trial seed, epoch, batch) alone, so that equal calls give equal batches
     whatever was asked before; a CPU and a GPU draw different numbers, a GPU for several batches at once.
 
@@ -93,7 +96,6 @@ class Batches:
         self._stored_size = dataset.image_size
         self._layout = precision.memory_format
         self._images = dataset.images
-        self._resident = _uploaded(dataset.images, device)
         self._labels = torch.from_numpy(dataset.labels.astype(np.int64)).to(device)
         self._rarity = _rarity(dataset.class_counts(train)).to(device)
         mean, std = (
@@ -105,6 +107,11 @@ class Batches:
         self._num_views = 2 if consistency_weight(config.augment) > 0.0 else 0
         plain = [op for op in config.augment if not isinstance(op, AugMix)]
         self._pipeline = Pipeline(plain, mean, std) if self._num_views else self._view_pipeline
+
+    @cached_property
+    def _resident(self) -> Tensor | None:
+        """The images on the GPU; frozen features need the sizes of batches alone, and no images."""
+        return _uploaded(self._images, self.device)
 
     def steps_per_epoch(self, num_images: int) -> int:
         """Return how many batches `train` makes of `num_images`."""
@@ -245,7 +252,7 @@ class Batches:
 
 def _uploaded(images: NDArray[np.uint8], device: torch.device) -> Tensor | None:
     """Return `images` on `device` where that is a GPU with room for them."""
-    if device.type != "cuda" or images.nbytes > _RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
+    if device.type != "cuda" or images.nbytes > _RESIDENT_SHARE * free_memory(device):
         return None
     resident = torch.empty(images.shape, dtype=torch.uint8, device=device)
     for start in range(0, len(images), 4096):

@@ -86,6 +86,15 @@ def test_features_are_computed_once_for_all_trials(
     assert len(list((tmp_path / "features").glob("*.npy"))) == 2, "another split has features of its own"
 
 
+def test_a_cache_that_cannot_be_written_costs_no_trial(
+    weights: Path, digits: ImageDataset, split: Split, tmp_path: Path
+) -> None:
+    (tmp_path / "features").write_text("a file where the folder would be", encoding="utf-8")
+    reports = list(fit(frozen(weights, epochs=1), digits, split, device="cpu", cache_dir=tmp_path))
+    assert reports[-1].final
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("features")] == ["features"]
+
+
 def test_views_are_augmented_and_taken_in_turn(weights: Path, digits: ImageDataset, split: Split) -> None:
     config = frozen(weights, views=2, augment=[{"name": "rotation", "degrees": 40.0}])
     trial = TrialState(config, digits, split, torch.device("cpu"))
