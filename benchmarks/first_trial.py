@@ -30,6 +30,7 @@ import torch
 
 from analysis.records import RecordFolder
 from benchmarks.race import tested
+from benchmarks.race_arms import WEIGHTS
 from benchmarks.table import heading
 from search_spaces.space import load_space
 from tailtune.centre import Centre
@@ -94,7 +95,8 @@ def trained(course: Course, job: Job) -> tuple[list[float], float | None]:
         record.write_config(job.config.to_yaml())
         reports = fit(job.config, dataset, split, record=record, cache_dir=course.cache_dir)
         curve = [report.macro_f1 for report in reports]
-        return curve, tested(record.path, dataset, split) if course.keep and len(split.test) else None
+        looked_at = course.keep and len(split.test) > 0 and (record.path / WEIGHTS).exists()  # diverged: none
+        return curve, tested(record.path, dataset, split) if looked_at else None
 
 
 def jobs(given: argparse.Namespace, base: TrialConfig) -> Iterator[Job]:

@@ -196,7 +196,7 @@ def replay(
             study.tell(trial, None if stopped else value, TrialState.PRUNED if stopped else None)
         if value > best:
             best = value
-            incumbents.append((now, test - float(curve[-1] - curve[epoch - 1])))
+            incumbents.append((now, test - float(curve.max() - curve[:epoch].max())))
         begin(now)
     return [[worth for at, worth in incumbents if at <= after * epochs][-1] for after in AFTER]
 
@@ -212,7 +212,12 @@ def main() -> None:
     warnings.simplefilter("ignore")
     print(heading("python -m benchmarks.search_replay").partition("\n")[0], end="\n\n")
     lines = [line for path in given.trials for line in path.read_text(encoding="utf-8").splitlines()]
-    surrogate = Surrogate.of([json.loads(line) for line in lines])
+    trials = [json.loads(line) for line in lines]
+    epochs = max(len(trial["curve"]) for trial in trials)
+    whole = [t for t in trials if t.get("test") is not None and np.isfinite(t["curve"]).sum() == epochs]
+    if len(whole) < len(trials):
+        print(f"{len(trials) - len(whole)} trials that diverged, or have no test score, are left out")
+    surrogate = Surrogate.of(whole)
     titles = "".join(f" after {after} |" for after in AFTER)
     print(f"\n| beginning | the incumbent has |{titles}\n|---|---|" + "---:|" * len(AFTER))
     with ProcessPoolExecutor() as pool:

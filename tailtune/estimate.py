@@ -119,8 +119,9 @@ def measure(
 ) -> Estimate:
     """Train `config` for a few steps and reckon from there.
 
-    The first epoch of the measurement is a warm-up; the second is timed. Trials that run side by side, each
-    with its `threads`, are taken to share the machine without loss, its memory's bandwidth and its GPU as well.
+    The first epoch of the measurement is a warm-up; the second is timed, at full size and through the whole
+    network: cheaper epochs at a trial's beginning or end are not reckoned with. Trials that run side by side,
+    each with its `threads`, are taken to share the machine without loss, its bandwidth and GPU as well.
 
     Args:
         config: A typical configuration of the space, with the epochs that are asked for.
@@ -136,15 +137,21 @@ def measure(
         TailtuneError: If the configuration diverges at once.
     """
     from trainable.loop import fit
+    from trainable.techniques import CLASSIFIER_RETRAINING, PROGRESSIVE_RESIZING
 
     few = _excerpt(split, config.batch_size)
     folds = int(config.data.folds)
-    plain = config.data.model_copy(update={"folds": 1})
     work = len(few.train) + VAL_SHARE * len(few.val)
-    # Three epochs, of which two are run: where a last stage trains the classifier alone, it is the third.
-    three = config.model_copy(update={"epochs": 3, "data": plain})
+    plain = config.model_copy(
+        update={
+            "epochs": 2,
+            "data": config.data.model_copy(update={"folds": 1}),
+            "progressive_resizing": PROGRESSIVE_RESIZING.parse("none"),
+            "classifier_retraining": CLASSIFIER_RETRAINING.parse("none"),
+        }
+    )
     with _threads(threads):
-        reports = fit(three, dataset, few)
+        reports = fit(plain, dataset, few)
         next(reports)
         start = time.perf_counter()
         second = next(reports, None)

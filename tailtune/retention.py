@@ -45,19 +45,23 @@ class Retention:
         else:
             gone.append(number)
         ranked = sorted(self._kept, key=lambda kept: (-self._kept[kept], kept))
-        taken = 0
-        for place, kept in enumerate(ranked):
+        stay, taken = 0, 0
+        for kept in ranked:
             size = _bytes(self._trials / str(kept))
-            too_large = self._rule.max_bytes is not None and taken + size > self._rule.max_bytes
-            if place >= self._rule.keep_best or (too_large and place > 0):
+            if stay < self._rule.keep_best and self._fits(size, taken):
+                stay, taken = stay + 1, taken + size
+            else:
                 gone.append(kept)
                 del self._kept[kept]
-            else:
-                taken += size
         for lost in gone:
             for name in WEIGHTS:
                 (self._trials / str(lost) / name).unlink(missing_ok=True)
         return gone
+
+    def _fits(self, size: int, taken: int) -> bool:
+        """Return whether weights find room; the best trial's do. Of no bytes: they had found none before."""
+        cap = self._rule.max_bytes
+        return cap is None or (size > 0 and (taken == 0 or taken + size <= cap))
 
 
 def _bytes(folder: Path) -> int:

@@ -183,21 +183,20 @@ def _ending(ledger: Ledger, brake: Brake) -> Ending:
 def _storage_fault(study: Study, fault: Exception) -> TailtuneError:
     if isinstance(fault, TailtuneError) and not isinstance(fault, CannotWrite):
         return fault
-    said = fault.message if isinstance(fault, CannotWrite) else _line(_cause(fault))
+    said = fault.message if isinstance(fault, CannotWrite) else _told(fault)
     return TailtuneError(
         f"the search could not go on: {said}",
         f"mend that, then `tailtune resume {study.name}`; trials go on from their checkpoints",
     )
 
 
-def _cause(fault: BaseException) -> BaseException:
-    """Return the database's own error: Optuna's text and SQLAlchemy's links say nothing of a full disk."""
-    cause = fault.__cause__ or fault
-    own = getattr(cause, "orig", None)
-    return own if isinstance(own, BaseException) else cause
+def _told(fault: Exception) -> str:
+    """Return a fault in a line: a database's own, where Optuna and SQLAlchemy say nothing of a full disk."""
+    own = getattr(fault.__cause__, "orig", None) or getattr(fault, "orig", None)
+    return _line(fault) if own is None else str(own).strip().partition("\n")[0][:200]
 
 
-def _line(error: BaseException | None) -> str:
+def _line(error: Exception | None) -> str:
     """Return the telling line of an error; Tune puts whole tracebacks into its own."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:200] if lines else type(error).__name__

@@ -220,7 +220,7 @@ def _kept(cache_dir: Path | None, key: str, compute: Callable[[], NDArray[np.flo
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(path.with_suffix(".lock")))
-        if path.exists():
+        with contextlib.suppress(OSError):
             kept: NDArray[np.float16] = np.load(path, allow_pickle=False)
             return kept
         found = compute()

@@ -233,5 +233,6 @@ def free_memory(device: torch.device) -> int:
     free, total = torch.cuda.mem_get_info(device)
     fraction = getattr(torch.cuda, "get_per_process_memory_fraction", None)  # not in every torch
     if fraction is not None:
-        free = min(free, int(fraction(device) * total) - torch.cuda.memory_reserved(device))
+        # By its index, None for the current one: a device without an index is refused here alone.
+        free = min(free, int(fraction(device.index) * total) - torch.cuda.memory_reserved(device))
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

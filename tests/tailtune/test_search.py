@@ -1,5 +1,6 @@
 """Real searches on a Ray of their own: every way for a trial to end, and every way for a search to stop."""
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -216,18 +217,24 @@ def test_a_storage_that_fails_ends_the_search_and_not_the_trials(tmp_path: Path)
 
 def test_a_database_that_fails_is_told_in_its_own_words(tmp_path: Path) -> None:
     study = make(tmp_path, 3, 5, grace=5)
-    fails = "BEGIN INSERT INTO nowhere VALUES (1); END"
-    with sqlite3.connect(study.folder / "study.db") as database:
-        database.execute(
-            f"CREATE TRIGGER a BEFORE INSERT ON trial_intermediate_values WHEN NEW.step = 2 {fails}"
-        )
-        database.execute(f"CREATE TRIGGER b BEFORE UPDATE ON trials WHEN NEW.state = 'WAITING' {fails}")
+
+    def execute(*lines: str) -> None:
+        with contextlib.closing(sqlite3.connect(study.folder / "study.db")) as database, database:
+            for line in lines:
+                database.execute(line)
+
+    class BreaksTheDatabase(Observer):
+        def epoch_ended(self, number: int, epoch: int, value: float) -> None:
+            fails = "BEGIN INSERT INTO nowhere VALUES (1); END"
+            execute(
+                f"CREATE TRIGGER IF NOT EXISTS a BEFORE INSERT ON trial_intermediate_values {fails}",
+                f"CREATE TRIGGER IF NOT EXISTS b BEFORE UPDATE ON trials {fails}",
+            )
+
     with pytest.raises(TailtuneError, match=r"could not go on: no such table: main\.nowhere; mend") as error:
-        run_search(study, ToySpace(), ToyTrainable)
+        run_search(study, ToySpace(), ToyTrainable, observer=BreaksTheDatabase())
     assert "tailtune resume toy" in error.value.remedy
-    with sqlite3.connect(study.folder / "study.db") as database:
-        database.execute("DROP TRIGGER a")
-        database.execute("DROP TRIGGER b")
+    execute("DROP TRIGGER a", "DROP TRIGGER b")
     assert run_search(study, ToySpace(), ToyTrainable).ending == "finished"
     assert study.status()["trials"]["COMPLETE"] == 3
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -456,11 +456,18 @@ def test_the_byte_cap_spares_the_best(tmp_path: Path) -> None:
     assert kept(tmp_path) == [3]
 
 
-def test_what_is_too_large_to_stay_takes_no_room_from_others(tmp_path: Path) -> None:
-    retention = Retention(tmp_path, RetentionSpec(keep_best=5, max_bytes=100))
-    for number, (value, size) in enumerate([(0.9, 20), (0.5, 20), (0.7, 1000)]):
-        weights(tmp_path, number, size=size)
-        retention.ended(number, value, complete=True)
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (2, 0, 1)])
+def test_what_is_too_large_to_stay_takes_neither_room_nor_place(order: Sequence[int], tmp_path: Path) -> None:
+    rule, trials = RetentionSpec(keep_best=2, max_bytes=100), ((0.9, 20), (0.5, 20), (0.7, 1000))
+    for number in order:
+        weights(tmp_path, number, size=trials[number][1])
+    retention = Retention(tmp_path, rule)
+    for number in order:
+        retention.ended(number, trials[number][0], complete=True)
+    assert kept(tmp_path) == [0, 1]
+    resumed = Retention(tmp_path, rule)
+    for number in order:
+        resumed.ended(number, trials[number][0], complete=True)
     assert kept(tmp_path) == [0, 1]
 
 
