@@ -25,6 +25,7 @@ from trainable.data.dataset import ImageDataset, Split
 from trainable.depthwise import quicken_depthwise
 from trainable.precision import Precision
 from trainable.precision_choice import resolve_precision
+from trainable.small_maps import quicken_small_maps
 from trainable.state import TrialState
 
 EPOCHS, EPOCH_IMAGES, TIMED_IMAGES = 5, 2048, 256
@@ -67,6 +68,7 @@ def chosen_by(
     model = build_backbone(config.backbone, dataset.num_classes, size, channels)
     if device.type == "cpu":
         quicken_depthwise(model)
+        quicken_small_maps(model)
     start, count = time.perf_counter(), len(split.train) + len(split.val)
     chosen = resolve_precision(config, model, size, channels, count, device, None)
     return chosen, time.perf_counter() - start

@@ -11,6 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from trainable.small_maps import SmallMapConv2d
+
 PrecisionName = Literal["fp32", "bf16", "fp16"]
 MANY_IMAGES = 300_000
 """That a depthwise network is shown on a GPU until channels-last kernels have made up for being compiled."""
@@ -80,7 +82,7 @@ def keep_in_fp32(model: nn.Module, image_size: tuple[int, int], channels: int) -
       of depthwise and pointwise convolutions were slower in bf16 than in fp32 (`benchmarks/depthwise_fp32.py`).
     - Those over maps of one pixel (kernel above 1): torch 2.14's bf16 gradient of their weights reads memory
       that nobody has written: it is NaN or huge now and then, and never the same twice
-      (`benchmarks/bf16_single_pixel.py` shows it).
+      (`benchmarks/bf16_single_pixel.py` shows it). Where the gradient is a product, it is sound.
 
     Args:
         model: On a CPU, in either mode.
@@ -92,7 +94,7 @@ def keep_in_fp32(model: nn.Module, image_size: tuple[int, int], channels: int) -
         for name, conv, images in _convolutions(model, image_size, channels)
         if not isinstance(conv.forward, partial)
         and max(conv.kernel_size) > 1
-        and (is_depthwise(conv) or images.shape[2:].numel() == 1)
+        and (is_depthwise(conv) or (images.shape[2:].numel() == 1 and not isinstance(conv, SmallMapConv2d)))
     }
     for conv in found.values():
         conv.forward = partial(_in_fp32, conv.forward)  # type: ignore[method-assign]

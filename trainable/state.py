@@ -35,6 +35,7 @@ from trainable.precision import Precision, keep_in_fp32
 from trainable.precision_choice import resolve_precision
 from trainable.samplers import SAMPLERS
 from trainable.seeding import derived_seed, seeded
+from trainable.small_maps import quicken_small_maps
 from trainable.step import Stepper
 from trainable.techniques import Crt
 from trainable.terms import Terms
@@ -96,6 +97,8 @@ class TrialState:
             )
         if device.type == "cpu":
             quicken_depthwise(model)
+            if not config.training.compile:  # which has ways of its own
+                quicken_small_maps(model)
         if saved is not None:
             precision = Precision(**saved["state"]["precision"])
         elif precision is None:

@@ -1,0 +1,126 @@
+"""What it is worth on a CPU to multiply matrices where a bf16 convolution has few output pixels.
+
+    [OMP_NUM_THREADS=1] python -m benchmarks.small_maps [--rounds 5] [--layers]
+
+A bare step of a network in bf16 with products against one without, batch 128, in turn. `--layers` times single
+3x3 convolutions of every size instead, on which the bounds in `trainable/small_maps.py` rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import product
+
+import torch
+from torch.nn import functional
+
+from benchmarks.depthwise_gradient import step_of
+from benchmarks.epoch_efficiency import BATCH, SIZES, random_images, trial_config
+from benchmarks.table import heading, shown
+from trainable import state
+from trainable.host_memory import keep_freed_memory
+from trainable.small_maps import SmallMapConv2d, multiplied, unfolded
+from trainable.state import TrialState
+
+NETWORKS = ("resnet10t", "resnet18", "resnet50", "efficientnet_b0")
+LAYERS = ((64, 64, 1), (64, 128, 2), (128, 128, 1), (128, 256, 2), (256, 256, 1), (256, 512, 2), (512, 512, 1))
+OUTPUTS = ((1, 1), (2, 2), (2, 3), (4, 4), (4, 5), (8, 8), (8, 10), (16, 16))
+BATCHES, MOST_PRODUCTS = (32, 128), 6e9
+
+
+@contextmanager
+def torchs_own_small_maps() -> Iterator[None]:
+    """Have trials that are built within it keep torch's convolutions."""
+    quicken = state.quicken_small_maps
+    state.quicken_small_maps = lambda model: []
+    try:
+        yield
+    finally:
+        state.quicken_small_maps = quicken
+
+
+def network_row(network: str, size: tuple[int, int], rounds: int) -> str:
+    """Return a row of the networks' table."""
+    dataset, split = random_images(BATCH, size)
+    config, cpu = trial_config(network, 1), torch.device("cpu")
+    config = config.model_copy(update={"training": config.training.model_copy(update={"precision": "bf16"})})
+    quick = TrialState(config, dataset, split, cpu)
+    with torchs_own_small_maps():
+        plain = TrialState(config, dataset, split, cpu)
+    layers = sum(isinstance(module, SmallMapConv2d) for module in quick.model.modules())
+    mine, theirs = step_of(quick, size), step_of(plain, size)
+    mine(), theirs()
+    times = [(mine(), theirs()) for _ in range(rounds)]
+    milliseconds = 1e3 * statistics.median(one for one, _ in times)
+    ratios = shown([other / one for one, other in times], 2, "x")
+    return f"| {network} | {size[0]}x{size[1]} | {layers} | {milliseconds:.0f} | {ratios} |"
+
+
+def timed(call: Callable[[], object], rounds: int) -> float:
+    """Return the median milliseconds of a call, after a first that is not counted."""
+    call()
+    seconds = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(seconds)
+
+
+def layer_row(
+    batch: int, channels: int, out_channels: int, stride: int, output: tuple[int, int], rounds: int
+) -> str | None:
+    """Return a row of the layers' table; None where it would take too long."""
+    height, width = output
+    images = torch.randn(batch, channels, height * stride, width * stride).bfloat16()
+    images = images.to(memory_format=torch.channels_last)
+    kernel = torch.randn(out_channels, channels, 3, 3).bfloat16().to(memory_format=torch.channels_last)
+    gradient = torch.randn_like(functional.conv2d(images, kernel, None, stride, 1))
+    if gradient.numel() * kernel[0].numel() > MOST_PRODUCTS:
+        return None
+    pixels, columns = gradient.permute(0, 2, 3, 1).flatten(0, 2), unfolded(images, 3, stride)
+    taps, backward = kernel.permute(0, 2, 3, 1).flatten(1).t(), torch.ops.aten.convolution_backward
+    rest = (None, [stride, stride], [1, 1], [1, 1], False, [0, 0], 1, [False, True, False])
+    torchs = timed(lambda: backward(gradient, images, kernel, *rest), rounds)
+    torchs_forward = timed(lambda: functional.conv2d(images, kernel, None, stride, 1), rounds)
+    ours = timed(lambda: unfolded(images, 3, stride), rounds) + timed(lambda: pixels.t() @ columns, rounds)
+    ours_forward = timed(lambda: columns @ taps, rounds)
+    whole, gradient_too = multiplied(3, stride, out_channels, images.shape)
+    taken = "both" if whole else "gradient" if gradient_too else "neither"
+    both = (torchs_forward + torchs) / (ours_forward + ours)
+    return (
+        f"| {batch} | {channels} to {out_channels}, stride {stride} | {height}x{width} "
+        f"| {torchs:.2f} | {torchs / ours:.2f}x | {both:.2f}x | {taken} |"
+    )
+
+
+def main() -> None:
+    """Print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--layers", action="store_true", help="time single convolutions")
+    given = parser.parse_args()
+    keep_freed_memory()
+    command = f"python -m benchmarks.small_maps --rounds {given.rounds}{' --layers' if given.layers else ''}"
+    print(heading(f"{command}, {torch.get_num_threads()} threads").partition("\n")[0], end="\n\n")
+    if given.layers:
+        print("| batch | channels | output | torch's gradient, ms | over it | with the convolution | taken |")
+        print("|---:|---|---|---:|---:|---:|---|")
+        for batch, layer, output in product(BATCHES, LAYERS, OUTPUTS):
+            row = layer_row(batch, *layer, output, given.rounds)
+            if row:
+                print(row, flush=True)
+        return
+    print("| network | size | layers | ms a step | over torch's own: median (every round) |")
+    print("|---|---|---:|---:|---|")
+    for network in NETWORKS:
+        for size in SIZES:
+            print(network_row(network, size, given.rounds), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""Convolutions over maps of few pixels: in bf16 on a CPU their gradient, or all of them, as matrix products."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from trainable.depthwise import X86
+
+FEW_PIXELS = {1: 20, 2: 64}
+"""Most output pixels, by stride, for which the gradient of a 3x3 kernel is faster as a product."""
+FEWER_PIXELS = 4
+"""Most for which the convolution itself is too, whatever its channels."""
+NARROWEST, WIDE = 64, 512
+"""Fewest channels that were measured, and output channels whose weights no longer stay in a core's cache."""
+
+_backward = torch.ops.aten.convolution_backward
+
+
+class SmallMapConv2d(nn.Conv2d):
+    """An `nn.Conv2d` that multiplies matrices under bf16 autocast, where its output has few pixels."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the convolution of `images`, `(N, C, H, W)`."""
+        if torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") is torch.bfloat16:
+            whole, gradient = multiplied(self.kernel_size[0], self.stride[0], self.out_channels, images.shape)
+            if whole or (gradient and torch.is_grad_enabled()):
+                with torch.autocast("cpu", enabled=False):
+                    bias = None if self.bias is None else self.bias.bfloat16()
+                    images, weight = images.bfloat16(), self.weight.bfloat16()
+                    convolved: Tensor = _SmallMap.apply(images, weight, bias, self.stride[0], whole)
+                    return convolved
+        return super().forward(images)
+
+
+def quicken_small_maps(model: nn.Module) -> list[str]:
+    """Have the convolutions of `model` multiply matrices where that is faster; return their names.
+
+    Over maps of few pixels oneDNN's bf16 kernels without AMX have too little to do at a time: the gradient of
+    a wide 3x3 kernel's weights takes up to five times as long as the product of two matrices, into which the
+    images are copied once for each of its taps (`benchmarks/small_maps.py`). What is computed is the same, but
+    for rounding. It was measured on an x86 processor with AVX-512 bf16: elsewhere, with AMX, and in every
+    other number format, nothing is changed.
+
+    Only the convolution's class changes: its weights, their names and its copies are what they were.
+
+    Args:
+        model: On a CPU. Touched are ungrouped convolutions of at least 64 channels on both sides with a 1x1 or
+            3x3 kernel, half of it as padding, a stride of one or two, and no dilation.
+    """
+    if platform.machine() not in X86 or not _supports("avx512_bf16") or _supports("amx_tile"):
+        return []
+    found = []
+    for name, module in model.named_modules():
+        if type(module) is nn.Conv2d and _applies(module):
+            module.__class__ = SmallMapConv2d
+            found.append(name)
+    return found
+
+
+def multiplied(kernel: int, stride: int, out_channels: int, images: torch.Size) -> tuple[bool, bool]:
+    """Return whether the convolution, and whether the gradient of its weights, is faster as a product.
+
+    Args:
+        kernel: Rows of a square kernel: 1 or 3.
+        stride: 1 or 2.
+        out_channels: Of the kernel.
+        images: Shape of the input, `(N, C, H, W)`.
+    """
+    pixels = prod(_output(images, stride))
+    few = pixels <= FEW_PIXELS[1]
+    if kernel == 1:
+        return few, few
+    return pixels <= FEWER_PIXELS or (few and out_channels >= WIDE), pixels <= FEW_PIXELS[stride]
+
+
+def _supports(instructions: str) -> bool:
+    """Return whether torch says that this processor has them; as AMX, what older ones do not know, has none."""
+    known: Callable[[], bool] | None = getattr(torch.cpu, f"_is_{instructions}_supported", None)
+    return instructions == "amx_tile" if known is None else known()
+
+
+def _applies(conv: nn.Conv2d) -> bool:
+    return (
+        conv.groups == 1
+        and min(conv.in_channels, conv.out_channels) >= NARROWEST
+        and conv.kernel_size in ((1, 1), (3, 3))
+        and conv.stride in ((1, 1), (2, 2))
+        and conv.padding == (conv.kernel_size[0] // 2,) * 2
+        and conv.padding_mode == "zeros"
+        and conv.dilation == (1, 1)
+    )
+
+
+class _SmallMap(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, stride: int, whole: bool
+    ) -> Tensor:
+        columns = unfolded(images, weight.shape[2], stride) if whole else None
+        ctx.stride = stride
+        ctx.save_for_backward(images, weight, columns)
+        if columns is None:
+            return functional.conv2d(images, weight, bias, stride, weight.shape[2] // 2)
+        taps = weight.permute(0, 2, 3, 1).flatten(1).t()
+        pixels = columns @ taps if bias is None else torch.addmm(bias, columns, taps)
+        height, width = _output(images.shape, stride)
+        return pixels.view(len(images), height, width, -1).permute(0, 3, 1, 2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        images, weight, columns = ctx.saved_tensors
+        stride, kernel = ctx.stride, weight.shape[2]
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        of_images = of_weight = of_bias = None
+        with torch.autocast("cpu", enabled=False):
+            if ctx.needs_input_grad[0]:
+                padding, mask = [kernel // 2] * 2, [True, False, False]
+                of_images, _, _ = _backward(
+                    gradient, images, weight, None, [stride] * 2, padding, [1, 1], False, [0, 0], 1, mask
+                )
+            pixels = gradient.permute(0, 2, 3, 1).flatten(0, 2)
+            if ctx.needs_input_grad[1]:
+                columns = unfolded(images, kernel, stride) if columns is None else columns
+                of_weight = (pixels.t() @ columns).view(len(weight), kernel, kernel, -1).permute(0, 3, 1, 2)
+            if ctx.needs_input_grad[2]:
+                of_bias = pixels.sum(0)
+        return of_images, of_weight, of_bias, None, None
+
+
+def _output(images: torch.Size, stride: int) -> tuple[int, int]:
+    """Return height and width of the output, half of the kernel being the padding."""
+    height, width = ((side - 1) // stride + 1 for side in images[2:])
+    return height, width
+
+
+def unfolded(images: Tensor, kernel: int, stride: int) -> Tensor:
+    """Return what each output pixel sees: `(N * P * Q, kernel * kernel * C)`, zeros beside the images.
+
+    Args:
+        images: `(N, C, H, W)`; P and Q are H and W over the stride, rounded up.
+        kernel: Odd.
+        stride: Of rows and columns.
+    """
+    number, channels = images.shape[:2]
+    beside = kernel // 2
+    pixels = images.permute(0, 2, 3, 1)
+    if kernel == 1:
+        return pixels[:, ::stride, ::stride].reshape(-1, channels)
+    padded = functional.pad(pixels, (0, 0, beside, beside, beside, beside)).contiguous()
+    image, row, column, channel = padded.stride()
+    size = (number, *_output(images.shape, stride), kernel, kernel, channels)
+    seen = padded.as_strided(size, (image, row * stride, column * stride, row, column, channel))
+    return seen.reshape(-1, kernel * kernel * channels)
+
+
+__all__ = ["SmallMapConv2d", "multiplied", "quicken_small_maps", "unfolded"]
