@@ -110,9 +110,15 @@ class _SmallMap(torch.autograd.Function):
         if columns is None:
             return functional.conv2d(images, weight, bias, stride, weight.shape[2] // 2)
         taps = weight.permute(0, 2, 3, 1).flatten(1).t()
-        pixels = columns @ taps if bias is None else torch.addmm(bias, columns, taps)
-        height, width = _output(images.shape, stride)
-        return pixels.view(len(images), height, width, -1).permute(0, 3, 1, 2)
+        size = (len(images), len(weight), *_output(images.shape, stride))
+        # Not a view of the product: what follows may well overwrite it, as activations do.
+        convolved = torch.empty(size, dtype=images.dtype, memory_format=torch.channels_last)
+        pixels = convolved.permute(0, 2, 3, 1).flatten(0, 2)
+        if bias is None:
+            torch.mm(columns, taps, out=pixels)
+        else:
+            torch.addmm(bias, columns, taps, out=pixels)
+        return convolved
 
     @staticmethod
     @once_differentiable
