@@ -194,7 +194,7 @@ class SourcesTrial:
 def best_workers(
     config: TrialConfig, dataset: ImageDataset, split: Split, root: Path, device: torch.device | None = None
 ) -> int:
-    """Return the number of DataLoader workers with which an epoch is fastest: the median of three after a first.
+    """Return the number of DataLoader workers with which an epoch is fastest: the median of three epochs.
 
     Workers beside a training that has all cores are fast in one epoch and ten times as slow in the next.
     """
