@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from benchmarks.epoch_efficiency import BATCH, CLASSES, SIZES, random_images, trial_config
 from benchmarks.table import heading, shown
-from trainable import depthwise, state
+from trainable import cpu_kernels, depthwise
 from trainable.depthwise import DepthwiseConv2d
 from trainable.state import TrialState
 
@@ -35,12 +35,12 @@ NETWORKS = (
 @contextmanager
 def torchs_own_depthwise() -> Iterator[None]:
     """Have trials that are built within it keep torch's gradients."""
-    quicken = state.quicken_depthwise
-    state.quicken_depthwise = lambda model: []
+    quicken = cpu_kernels.quicken_depthwise
+    cpu_kernels.quicken_depthwise = lambda model: []
     try:
         yield
     finally:
-        state.quicken_depthwise = quicken
+        cpu_kernels.quicken_depthwise = quicken
 
 
 def step_of(trial: TrialState, size: tuple[int, int]) -> Callable[[], float]:

@@ -21,11 +21,10 @@ from benchmarks.epoch_efficiency import NETWORKS, SIZES, epoch_of, random_images
 from benchmarks.table import Row, run, shown
 from trainable.backbones import build_backbone
 from trainable.config import TrialConfig
+from trainable.cpu_kernels import quicken
 from trainable.data.dataset import ImageDataset, Split
-from trainable.depthwise import quicken_depthwise
 from trainable.precision import Precision
 from trainable.precision_choice import resolve_precision
-from trainable.small_maps import quicken_small_maps
 from trainable.state import TrialState
 
 EPOCHS, EPOCH_IMAGES, TIMED_IMAGES = 5, 2048, 256
@@ -67,8 +66,7 @@ def chosen_by(
     size, channels = dataset.image_size, dataset.channels
     model = build_backbone(config.backbone, dataset.num_classes, size, channels)
     if device.type == "cpu":
-        quicken_depthwise(model)
-        quicken_small_maps(model)
+        quicken(model, config)
     start, count = time.perf_counter(), len(split.train) + len(split.val)
     chosen = resolve_precision(config, model, size, channels, count, device, None)
     return chosen, time.perf_counter() - start

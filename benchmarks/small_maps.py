@@ -3,7 +3,7 @@
     [OMP_NUM_THREADS=1] python -m benchmarks.small_maps [--rounds 5] [--layers]
 
 A bare step of a network in bf16 with products against one without, batch 128, in turn. `--layers` times single
-3x3 convolutions of every size instead, on which the bounds in `trainable/small_maps.py` rest.
+convolutions of many sizes instead, on which the bounds in `trainable/small_maps.py` rest.
 """
 
 from __future__ import annotations
@@ -21,13 +21,29 @@ from torch.nn import functional
 from benchmarks.depthwise_gradient import step_of
 from benchmarks.epoch_efficiency import BATCH, SIZES, random_images, trial_config
 from benchmarks.table import heading, shown
-from trainable import state
+from trainable import cpu_kernels
 from trainable.host_memory import keep_freed_memory
 from trainable.small_maps import SmallMapConv2d, multiplied, unfolded
 from trainable.state import TrialState
 
 NETWORKS = ("resnet10t", "resnet18", "resnet50", "efficientnet_b0")
-LAYERS = ((64, 64, 1), (64, 128, 2), (128, 128, 1), (128, 256, 2), (256, 256, 1), (256, 512, 2), (512, 512, 1))
+LAYERS = (
+    (3, 64, 64, 1),
+    (3, 64, 128, 2),
+    (3, 128, 128, 1),
+    (3, 128, 256, 2),
+    (3, 256, 256, 1),
+    (3, 256, 512, 2),
+    (3, 512, 512, 1),
+    (1, 64, 256, 1),
+    (1, 128, 256, 2),
+    (1, 256, 64, 1),
+    (1, 512, 128, 1),
+    (1, 512, 2048, 1),
+    (1, 1024, 2048, 2),
+    (1, 2048, 512, 1),
+)
+"""Kernel, channels of the input and of the output, stride."""
 OUTPUTS = ((1, 1), (2, 2), (2, 3), (4, 4), (4, 5), (8, 8), (8, 10), (16, 16))
 BATCHES, MOST_PRODUCTS = (32, 128), 6e9
 
@@ -35,12 +51,12 @@ BATCHES, MOST_PRODUCTS = (32, 128), 6e9
 @contextmanager
 def torchs_own_small_maps() -> Iterator[None]:
     """Have trials that are built within it keep torch's convolutions."""
-    quicken = state.quicken_small_maps
-    state.quicken_small_maps = lambda model: []
+    quicken = cpu_kernels.quicken_small_maps
+    cpu_kernels.quicken_small_maps = lambda model: []
     try:
         yield
     finally:
-        state.quicken_small_maps = quicken
+        cpu_kernels.quicken_small_maps = quicken
 
 
 def network_row(network: str, size: tuple[int, int], rounds: int) -> str:
@@ -54,7 +70,13 @@ def network_row(network: str, size: tuple[int, int], rounds: int) -> str:
     layers = sum(isinstance(module, SmallMapConv2d) for module in quick.model.modules())
     mine, theirs = step_of(quick, size), step_of(plain, size)
     mine(), theirs()
-    times = [(mine(), theirs()) for _ in range(rounds)]
+    times = []
+    for number in range(rounds):  # neither is always the second
+        if number % 2:
+            other, one = theirs(), mine()
+        else:
+            one, other = mine(), theirs()
+        times.append((one, other))
     milliseconds = 1e3 * statistics.median(one for one, _ in times)
     ratios = shown([other / one for one, other in times], 2, "x")
     return f"| {network} | {size[0]}x{size[1]} | {layers} | {milliseconds:.0f} | {ratios} |"
@@ -72,29 +94,36 @@ def timed(call: Callable[[], object], rounds: int) -> float:
 
 
 def layer_row(
-    batch: int, channels: int, out_channels: int, stride: int, output: tuple[int, int], rounds: int
+    batch: int,
+    size: int,
+    channels: int,
+    out_channels: int,
+    stride: int,
+    output: tuple[int, int],
+    rounds: int,
 ) -> str | None:
     """Return a row of the layers' table; None where it would take too long."""
     height, width = output
     images = torch.randn(batch, channels, height * stride, width * stride).bfloat16()
     images = images.to(memory_format=torch.channels_last)
-    kernel = torch.randn(out_channels, channels, 3, 3).bfloat16().to(memory_format=torch.channels_last)
-    gradient = torch.randn_like(functional.conv2d(images, kernel, None, stride, 1))
+    kernel = torch.randn(out_channels, channels, size, size).bfloat16().to(memory_format=torch.channels_last)
+    gradient = torch.randn_like(functional.conv2d(images, kernel, None, stride, size // 2))
     if gradient.numel() * kernel[0].numel() > MOST_PRODUCTS:
         return None
-    pixels, columns = gradient.permute(0, 2, 3, 1).flatten(0, 2), unfolded(images, 3, stride)
+    pixels, columns = gradient.permute(0, 2, 3, 1).flatten(0, 2), unfolded(images, size, stride)
     taps, backward = kernel.permute(0, 2, 3, 1).flatten(1).t(), torch.ops.aten.convolution_backward
-    rest = (None, [stride, stride], [1, 1], [1, 1], False, [0, 0], 1, [False, True, False])
+    rest = (None, [stride] * 2, [size // 2] * 2, [1, 1], False, [0, 0], 1, [False, True, False])
     torchs = timed(lambda: backward(gradient, images, kernel, *rest), rounds)
-    torchs_forward = timed(lambda: functional.conv2d(images, kernel, None, stride, 1), rounds)
-    ours = timed(lambda: unfolded(images, 3, stride), rounds) + timed(lambda: pixels.t() @ columns, rounds)
+    torchs_forward = timed(lambda: functional.conv2d(images, kernel, None, stride, size // 2), rounds)
+    ours = timed(lambda: unfolded(images, size, stride), rounds) + timed(lambda: pixels.t() @ columns, rounds)
     ours_forward = timed(lambda: columns @ taps, rounds)
-    whole, gradient_too = multiplied(3, stride, out_channels, images.shape)
+    whole, gradient_too = multiplied(size, stride, out_channels, images.shape)
     taken = "both" if whole else "gradient" if gradient_too else "neither"
     both = (torchs_forward + torchs) / (ours_forward + ours)
+    layer = f"{size}x{size}, {channels} to {out_channels}{', stride 2' if stride == 2 else ''}"
     return (
-        f"| {batch} | {channels} to {out_channels}, stride {stride} | {height}x{width} "
-        f"| {torchs:.2f} | {torchs / ours:.2f}x | {both:.2f}x | {taken} |"
+        f"| {batch} | {layer} | {height}x{width} | {torchs_forward:.2f}, {torchs:.2f} "
+        f"| {torchs / ours:.2f}x | {both:.2f}x | {taken} |"
     )
 
 
@@ -108,7 +137,7 @@ def main() -> None:
     command = f"python -m benchmarks.small_maps --rounds {given.rounds}{' --layers' if given.layers else ''}"
     print(heading(f"{command}, {torch.get_num_threads()} threads").partition("\n")[0], end="\n\n")
     if given.layers:
-        print("| batch | channels | output | torch's gradient, ms | over it | with the convolution | taken |")
+        print("| batch | layer | output | torch's, ms: forward, gradient | gradient | both | taken |")
         print("|---:|---|---|---:|---:|---:|---|")
         for batch, layer, output in product(BATCHES, LAYERS, OUTPUTS):
             row = layer_row(batch, *layer, output, given.rounds)

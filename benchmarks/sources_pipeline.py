@@ -196,7 +196,7 @@ def best_workers(
 ) -> int:
     """Return the number of DataLoader workers with which an epoch is fastest: the median of three epochs.
 
-    Workers beside a training that has all cores are fast in one epoch and ten times as slow in the next.
+    Workers beside a training that has all cores are fast in one epoch and several times as slow in the next.
     """
     seconds = {}
     for workers in [count for count in TRIED_WORKERS if count <= (os.cpu_count() or 1)]:

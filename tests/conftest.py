@@ -17,3 +17,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in wanting:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device, torch sees none"))
+
+
+@pytest.fixture
+def products_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have any machine multiply matrices where few were measured to gain: the numbers are the same on all."""
+    from trainable import small_maps
+
+    monkeypatch.setattr(small_maps, "_supports", lambda instructions: instructions == "avx512_bf16")
+    monkeypatch.setattr(small_maps.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr("torch.backends.mkldnn.is_available", lambda: True)

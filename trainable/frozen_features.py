@@ -20,6 +20,7 @@ from analysis.atomic import CannotWrite, write_atomic
 from trainable.backbones.taps import Taps, classifier_of
 from trainable.backbones.weights import locate_weights
 from trainable.config import TrialConfig
+from trainable.cpu_kernels import KERNELS
 from trainable.data.batches import Batch, Batches
 from trainable.data.cache import fingerprint, locked
 from trainable.data.dataset import ImageDataset, Split
@@ -200,6 +201,7 @@ def _key(
     stat = file.stat()
     parts = (
         dataset.fingerprint,
+        KERNELS,
         backbone.model_dump_json(),
         f"{file.name} {stat.st_size} {stat.st_mtime_ns}",
         str((images.image_size, images.normalisation, precision.name, images.device.type)),

@@ -15,9 +15,10 @@ from analysis.errors import TailtuneError
 from trainable.augment.pipeline import Pipeline
 from trainable.bundle import WEIGHTS, Preprocessing, load_model
 from trainable.config import Resize, TrialConfig
+from trainable.cpu_kernels import quicken
 from trainable.data.decode import decode_image
 from trainable.evaluate import predict_logits
-from trainable.precision import Precision, wants_channels_last
+from trainable.precision import Precision, keep_in_fp32, wants_channels_last
 from trainable.tta import View
 
 
@@ -77,9 +78,13 @@ class Predictor:
         wanted = config.training.precision
         name: Literal["fp32", "bf16", "fp16"] = "fp32" if wanted == "auto" else wanted
         model = load_model(config, preprocessing, folder / WEIGHTS)
+        if target.type == "cpu":  # as the trial computed
+            quicken(model, config)
         size, channels = preprocessing.image_size, preprocessing.channels
         precision = Precision(name, wants_channels_last(model, size, channels, target, 0, name))
         model = model.to(target).to(memory_format=precision.memory_format)
+        if target.type == "cpu" and name == "bf16":
+            keep_in_fp32(model, size, channels)
         return cls(model, preprocessing, precision, target, config.tta.views(config.data.flips))
 
     def logits(self, images: NDArray[np.uint8], batch_size: int = 256) -> NDArray[np.float16]:

@@ -15,9 +15,10 @@ from torch.nn import functional
 from trainable.depthwise import X86
 
 FEW_PIXELS = {1: 20, 2: 64}
-"""Most output pixels, by stride, for which the gradient of a 3x3 kernel is faster as a product."""
+"""Most output pixels, by stride, for which the gradient of a 3x3 kernel is faster as a product. Up to the first
+of them a 1x1 kernel is too, and its convolution."""
 FEWER_PIXELS = 4
-"""Most for which the convolution itself is too, whatever its channels."""
+"""Most for which the convolution by a 3x3 kernel is too, whatever its channels."""
 NARROWEST, WIDE = 64, 512
 """Fewest channels that were measured, and output channels whose weights no longer stay in a core's cache."""
 
@@ -28,8 +29,12 @@ class SmallMapConv2d(nn.Conv2d):
     """An `nn.Conv2d` that multiplies matrices under bf16 autocast, where its output has few pixels."""
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the convolution of `images`, `(N, C, H, W)`."""
-        if torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") is torch.bfloat16:
+        """Return the convolution of `images`, `(N, C, H, W)`, laid out channels-last where it is a product."""
+        if (
+            torch.is_autocast_enabled("cpu")
+            and torch.get_autocast_dtype("cpu") is torch.bfloat16
+            and _fit(images)
+        ):
             whole, gradient = multiplied(self.kernel_size[0], self.stride[0], self.out_channels, images.shape)
             if whole or (gradient and torch.is_grad_enabled()):
                 with torch.autocast("cpu", enabled=False):
@@ -55,7 +60,13 @@ def quicken_small_maps(model: nn.Module) -> list[str]:
         model: On a CPU. Touched are ungrouped convolutions of at least 64 channels on both sides with a 1x1 or
             3x3 kernel, half of it as padding, a stride of one or two, and no dilation.
     """
-    if platform.machine() not in X86 or not _supports("avx512_bf16") or _supports("amx_tile"):
+    has_onednn: Callable[[], bool] = torch.backends.mkldnn.is_available
+    if (
+        not has_onednn()
+        or platform.machine() not in X86
+        or not _supports("avx512_bf16")
+        or _supports("amx_tile")
+    ):
         return []
     found = []
     for name, module in model.named_modules():
@@ -81,8 +92,13 @@ def multiplied(kernel: int, stride: int, out_channels: int, images: torch.Size) 
     return pixels <= FEWER_PIXELS or (few and out_channels >= WIDE), pixels <= FEW_PIXELS[stride]
 
 
+def _fit(images: Tensor) -> bool:
+    """Return whether unfolding copies rows of channels; a contiguous network is torch's and stays so."""
+    return not images.is_contiguous() or images.is_contiguous(memory_format=torch.channels_last)
+
+
 def _supports(instructions: str) -> bool:
-    """Return whether torch says that this processor has them; as AMX, what older ones do not know, has none."""
+    """Return whether torch says that this processor has them; if torch cannot tell, it has AMX and no more."""
     known: Callable[[], bool] | None = getattr(torch.cpu, f"_is_{instructions}_supported", None)
     return instructions == "amx_tile" if known is None else known()
 

@@ -20,9 +20,9 @@ from trainable.bundle import Preprocessing
 from trainable.compiling import compiled
 from trainable.config import TrialConfig
 from trainable.corrector import Corrected, classifier_in, correct
+from trainable.cpu_kernels import quicken
 from trainable.data.batches import Batches
 from trainable.data.dataset import ImageDataset, Split
-from trainable.depthwise import quicken_depthwise
 from trainable.frozen_features import FeatureBatches, freeze
 from trainable.graphs import GraphedForward
 from trainable.losses import LossContext
@@ -35,7 +35,6 @@ from trainable.precision import Precision, keep_in_fp32
 from trainable.precision_choice import resolve_precision
 from trainable.samplers import SAMPLERS
 from trainable.seeding import derived_seed, seeded
-from trainable.small_maps import quicken_small_maps
 from trainable.step import Stepper
 from trainable.techniques import Crt
 from trainable.terms import Terms
@@ -96,9 +95,7 @@ class TrialState:
                 load_trained=saved is None or config.frozen.active,
             )
         if device.type == "cpu":
-            quicken_depthwise(model)
-            if not config.training.compile:  # which has ways of its own
-                quicken_small_maps(model)
+            quicken(model, config)
         if saved is not None:
             precision = Precision(**saved["state"]["precision"])
         elif precision is None:

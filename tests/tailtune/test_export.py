@@ -37,7 +37,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     out = tmp_path_factory.mktemp("bundle") / "out"
-    train_config(small(batch_size=64, epochs=2), "digits-lt", out, cache_dir=cache)
+    config = small(batch_size=64, epochs=2, training={"precision": "fp32"})
+    train_config(config, "digits-lt", out, cache_dir=cache)
     return out
 
 
@@ -51,6 +52,20 @@ def test_a_bundle_predicts_what_the_trial_predicted(bundle: Path, cache: Path) -
     logits = Predictor.load(bundle, "cpu").logits(dataset.images[predictions.indices])
     np.testing.assert_allclose(logits, predictions.logits, atol=2e-3)
     assert (logits.argmax(1) == predictions.logits.argmax(1)).mean() > 0.99
+
+
+@pytest.mark.usefixtures("products_everywhere")
+@pytest.mark.parametrize("backbone", ["resnet10t", "mobilenetv3_small_050"])
+def test_in_bf16_a_bundle_computes_with_what_its_trial_computed_with(
+    tmp_path: Path, cache: Path, backbone: str
+) -> None:
+    config = small(batch_size=64, epochs=1, backbone=backbone, training={"precision": "bf16"})
+    train_config(config, "digits-lt", tmp_path / "out", cache_dir=cache)
+    predictions = stored(tmp_path / "out")
+    images = load_dataset("digits-lt", data=small().data, cache_dir=cache).images[predictions.indices]
+    # In the trial's own batches: another number of images rounds differently.
+    logits = Predictor.load(tmp_path / "out", "cpu").logits(images, batch_size=128)
+    np.testing.assert_array_equal(logits, predictions.logits)
 
 
 def test_files_and_their_checksums(bundle: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -157,3 +158,63 @@ def test_a_resumed_trial_keeps_its_layout(digits, split, tmp_path, monkeypatch):
     list(fit(config, digits, split, record=record, checkpoint_seconds=0, device="cpu"))
     assert record.summary.epoch == 2
     assert record.summary.auto["channels_last"] is False
+
+
+def timed_by(monkeypatch, shares):
+    """Have bf16 take `shares` of fp32's time, round by round; return how many rounds have been timed."""
+    rounds = []
+
+    def clock():
+        for share in shares:
+            rounds.append(share)
+            yield from (0.0, 1.0, 0.0, share)
+
+    ticks = clock()
+    monkeypatch.setattr(precision_choice, "time", SimpleNamespace(process_time=lambda: next(ticks)))
+    return rounds
+
+
+@pytest.mark.parametrize(
+    ("shares", "worth", "wanted", "rounds"),
+    [
+        ([0.5, 0.5, 9.0], 0.95, "bf16", 2),
+        ([0.94, 0.94, 9.0], 0.95, "bf16", 2),
+        ([0.97, 0.97, 0.97], 0.95, "fp32", 3),
+        ([0.97, 0.97, 9.0], 1.05, "bf16", 2),
+        ([1.1, 1.1, 1.1], 1.05, "fp32", 3),
+        ([1.1, 1.1, 0.9], 1.05, "bf16", 3),
+        ([1.3, 1.3, 0.1], 1.05, "fp32", 2),
+        ([1.7, 0.1, 0.1], 1.05, "fp32", 1),
+    ],
+)
+def test_the_timing_decides_and_ends_where_it_is_clear(monkeypatch, shares, worth, wanted, rounds):
+    done = timed_by(monkeypatch, shares)
+    assert precision_choice.faster_precision(nn.Conv2d(1, 4, 3), (8, 8), 1, worth) == wanted
+    assert len(done) == rounds
+
+
+@pytest.mark.parametrize(
+    ("fields", "worth"),
+    [
+        ({"batch_size": 32}, 0.95),
+        ({"batch_size": 64}, 1.05),
+        ({"batch_size": 128, "training": {"accumulate": 4}}, 0.95),
+        ({"batch_size": 128, "training": {"accumulate": 2}}, 1.05),
+    ],
+)
+def test_a_tie_goes_to_bf16_where_passes_are_larger_than_what_is_timed(monkeypatch, fields, worth):
+    asked = []
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    monkeypatch.setattr(precision_choice, "faster_precision", lambda *given: asked.append(given[3]) or "fp32")
+    monkeypatch.setattr(precision_choice, "_MEMORY", {})
+    precision_choice.resolve_precision(auto(**fields), Mixed(), (8, 8), 1, 100, CPU, None)
+    assert asked == [worth]
+
+
+def test_choices_are_kept_apart_by_worth_and_by_compilation(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    monkeypatch.setattr(precision_choice, "faster_precision", lambda *_: "fp32")
+    for fields in ({"batch_size": 32}, {"batch_size": 64}, {"batch_size": 96}, {"training": {"compile": True}}):
+        config = auto(**{"batch_size": 64, **fields})
+        precision_choice.resolve_precision(config, Mixed(), (8, 8), 1, 100, CPU, tmp_path)
+    assert len(json.loads((tmp_path / "precision.json").read_text())) == 3

@@ -13,7 +13,6 @@ from torch.nn import functional
 
 from trainable import small_maps
 from trainable.backbones import build_backbone
-from trainable.backbones.cost import count_flops
 from trainable.config import Backbone, TrialConfig
 from trainable.data.dataset import ImageDataset, Split
 from trainable.precision import keep_in_fp32
@@ -38,11 +37,7 @@ GEOMETRIES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def measured_processor(monkeypatch):
-    """Have every machine be one on which the products were measured: the numbers are the same on all."""
-    monkeypatch.setattr(small_maps, "_supports", lambda instructions: instructions == "avx512_bf16")
-    monkeypatch.setattr(small_maps.platform, "machine", lambda: "x86_64")
+pytestmark = pytest.mark.usefixtures("products_everywhere")
 
 
 def passed(layer: nn.Module, images: torch.Tensor, *, bf16: bool) -> list[torch.Tensor]:
@@ -127,13 +122,26 @@ def test_products_are_taken_in_bf16_alone_and_only_where_they_are_used(monkeypat
     images = torch.randn(2, 64, 4, 4)
     for one, two in zip(passed(conv, images, bf16=False), passed(plain, images, bf16=False), strict=True):
         assert torch.equal(one, two)
+    images = images.contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
         conv(images)  # the convolution itself is torch's, and there is no gradient
+    passed(conv, torch.randn(2, 64, 4, 4), bf16=True)  # a contiguous network stays so
+    passed(conv, torch.randn(2, 64, 9, 9).contiguous(memory_format=torch.channels_last), bf16=True)
     assert seen == []
     passed(conv, images, bf16=True)
     assert seen == [(2, 64, 4, 4)]
-    passed(conv, torch.randn(2, 64, 9, 9), bf16=True)
-    assert seen == [(2, 64, 4, 4)]
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize(("kernel", "size"), [(3, (2, 2)), (1, (4, 5)), (3, (4, 5))])
+def test_without_gradients_the_output_is_the_same(mode, kernel, size):
+    conv = nn.Conv2d(64, 512, kernel, padding=kernel // 2)
+    quicken_small_maps(nn.Sequential(conv))
+    images = torch.randn(3, 64, *size).contiguous(memory_format=torch.channels_last)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        wanted = conv(images)
+        with mode():
+            assert torch.equal(conv(images), wanted)
 
 
 @pytest.mark.parametrize(
@@ -166,6 +174,11 @@ def test_where_it_was_not_measured_nothing_is_changed(monkeypatch, supported, ma
     assert quicken_small_maps(nn.Sequential(nn.Conv2d(64, 64, 3, padding=1))) == []
 
 
+def test_without_onednn_nothing_is_changed(monkeypatch):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert quicken_small_maps(nn.Sequential(nn.Conv2d(64, 64, 3, padding=1))) == []
+
+
 def test_a_torch_that_does_not_know_of_amx_is_taken_to_have_it(monkeypatch):
     monkeypatch.undo()  # the fixture, which stands for `_supports`
     for instructions in ("avx512_bf16", "amx_tile"):
@@ -183,14 +196,14 @@ def test_copies_stay_quick_and_weights_keep_their_names():
     twin = copy.deepcopy(model)
     assert isinstance(twin[0], SmallMapConv2d)
     assert list(twin.state_dict()) == names
-    passed(twin, torch.rand(2, 64, 4, 4), bf16=True)
+    passed(twin, torch.rand(2, 64, 2, 2), bf16=True)
     assert conv.weight.grad is None
 
 
 def test_what_needs_no_gradient_gets_none():
     conv = nn.Conv2d(64, 64, 3, padding=1, bias=False)
     quicken_small_maps(nn.Sequential(conv))
-    images = torch.rand(2, 64, 4, 4)
+    images = torch.rand(2, 64, 4, 4).contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         conv(images).sum().backward()
     assert images.grad is None
@@ -202,27 +215,29 @@ def test_what_needs_no_gradient_gets_none():
     assert given.grad is not None
 
 
-@pytest.mark.parametrize(("kernel", "size"), [(1, (1, 1)), (3, (2, 3)), (3, (4, 5))])
-def test_what_follows_may_overwrite_the_output(kernel, size):
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("kernel", "size"), [(1, (1, 1)), (3, (2, 2)), (3, (4, 5))])
+def test_what_follows_may_overwrite_the_output(kernel, size, bias):
     torch.manual_seed(0)
-    conv = nn.Conv2d(64, 64, kernel, padding=kernel // 2)
+    conv = nn.Conv2d(64, 64, kernel, padding=kernel // 2, bias=bias).to(memory_format=torch.channels_last)
     quick = copy.deepcopy(conv)
     assert quicken_small_maps(nn.Sequential(quick)) == ["0"]
-    images = torch.randn(6, 64, *size)
+    images = torch.randn(6, 64, *size).contiguous(memory_format=torch.channels_last)
     wanted = passed(nn.Sequential(conv, nn.ReLU()), images, bf16=False)
     got = passed(nn.Sequential(quick, nn.ReLU(inplace=True)), images, bf16=True)
     for exact, rough in zip(wanted, got, strict=True):
         assert (rough - exact).norm() < 0.05 * exact.norm()  # some signs turn
 
 
-def test_maps_of_one_pixel_are_sound_in_bf16(monkeypatch):
+@pytest.mark.parametrize("stride", [1, 2])
+def test_maps_of_one_pixel_are_sound_in_bf16(monkeypatch, stride):
     """Torch's own bf16 gradient reads memory there that nobody has written, so it is kept in fp32."""
     seen = shapes_seen(monkeypatch)
-    quick, plain = (nn.Sequential(nn.Conv2d(64, 96, 3, padding=1)) for _ in range(2))
+    quick, plain = (nn.Sequential(nn.Conv2d(64, 96, 3, stride, padding=1)) for _ in range(2))
     quicken_small_maps(quick)
     assert keep_in_fp32(quick, (1, 1), 64) == []
     assert keep_in_fp32(plain, (1, 1), 64) == ["0"]
-    images = torch.randn(16, 64, 1, 1)
+    images = torch.randn(16, 64, 2, 2)[:, :, 1:, 1:]  # neither layout's strides
     wanted = passed(plain, images, bf16=True)
     quick.load_state_dict(plain.state_dict())
     for _ in range(20):
@@ -242,19 +257,19 @@ def test_a_network_has_the_gradients_that_it_had(name, size):
     plain = build_backbone(Backbone(name=name), 5, size, 3).to(memory_format=torch.channels_last)
     quick = copy.deepcopy(plain)
     assert quicken_small_maps(quick)
-    assert count_flops(quick, size, 3) == count_flops(plain, size, 3) > 0
 
-    def gradients(model: nn.Module, *, bf16: bool) -> torch.Tensor:
+    def gradients(model: nn.Module, *, bf16: bool) -> list[torch.Tensor]:
         model.train()
         torch.manual_seed(1)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-            logits = model(torch.rand(8, 3, *size, generator=torch.Generator().manual_seed(2)))
+            images = torch.rand(8, 3, *size, generator=torch.Generator().manual_seed(2))
+            logits = model(images.contiguous(memory_format=torch.channels_last))
         functional.cross_entropy(logits.float(), torch.arange(8) % 5).backward()
-        return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+        return [parameter.grad for parameter in model.parameters()]
 
     exact, rough = gradients(copy.deepcopy(plain), bf16=False), gradients(plain, bf16=True)
-    error = (gradients(quick, bf16=True) - exact).norm() / exact.norm()
-    assert error < 1.2 * (rough - exact).norm() / exact.norm()
+    for wanted, torchs, ours in zip(exact, rough, gradients(quick, bf16=True), strict=True):
+        assert (ours - wanted).norm() < 2.0 * (torchs - wanted).norm() + 0.02 * wanted.norm() + 1e-6
 
 
 @pytest.mark.parametrize(("compiles", "quick"), [(False, True), (True, False)])
