@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.depthwise_gradient import torchs_own_depthwise
+from benchmarks.depthwise_gradient import torchs_own
 from benchmarks.epoch_efficiency import BATCH, CLASSES, SIZES, random_images, trial_config
 from benchmarks.table import shown
 from trainable.state import TrialState
@@ -32,7 +32,7 @@ def step_of(network: str, size: tuple[int, int], name: str, *, kept: bool = True
     config = trial_config(network, 1)
     config = config.model_copy(update={"training": config.training.model_copy(update=precision)})
     dataset, split = random_images(BATCH, size)
-    with torchs_own_depthwise():
+    with torchs_own("quicken_depthwise"):
         trial = TrialState(config, dataset, split, device)
     if not kept:
         for module in trial.model.modules():

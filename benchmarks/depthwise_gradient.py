@@ -11,8 +11,10 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Literal
+from unittest import mock
 
 import torch
 from torch.nn import functional
@@ -20,6 +22,7 @@ from torch.nn import functional
 from benchmarks.epoch_efficiency import BATCH, CLASSES, SIZES, random_images, trial_config
 from benchmarks.table import heading, shown
 from trainable import cpu_kernels, depthwise
+from trainable.config import TrialConfig
 from trainable.depthwise import DepthwiseConv2d
 from trainable.state import TrialState
 
@@ -32,15 +35,12 @@ NETWORKS = (
 )
 
 
-@contextmanager
-def torchs_own_depthwise() -> Iterator[None]:
-    """Have trials that are built within it keep torch's gradients."""
-    quicken = cpu_kernels.quicken_depthwise
-    cpu_kernels.quicken_depthwise = lambda model: []
-    try:
-        yield
-    finally:
-        cpu_kernels.quicken_depthwise = quicken
+Quicken = Literal["quicken_depthwise", "quicken_small_maps"]
+
+
+def torchs_own(quicken: Quicken) -> AbstractContextManager[object]:
+    """Have trials that are built within it keep torch's convolutions where `quicken` would change them."""
+    return mock.patch.object(cpu_kernels, quicken, return_value=[])
 
 
 def step_of(trial: TrialState, size: tuple[int, int]) -> Callable[[], float]:
@@ -61,21 +61,42 @@ def step_of(trial: TrialState, size: tuple[int, int]) -> Callable[[], float]:
     return step
 
 
-def measured(network: str, size: tuple[int, int], rounds: int) -> str:
-    """Return a row of the table."""
+def compared(
+    config: TrialConfig, size: tuple[int, int], rounds: int, quicken: Quicken
+) -> tuple[TrialState, float, str]:
+    """Return a trial, the median milliseconds of its bare step, and how many times as long one without takes.
+
+    Args:
+        config: The trial, at the number format that `precision: auto` chooses for it, or its own.
+        size: Of its images.
+        rounds: Steps of each; neither of the two is always the second.
+        quicken: What the other trial does without.
+    """
     dataset, split = random_images(BATCH, size)
-    config, cpu = trial_config(network, 1), torch.device("cpu")
-    quick = TrialState(config, dataset, split, cpu)
-    name = quick.precision.name
-    config = config.model_copy(update={"training": config.training.model_copy(update={"precision": name})})
-    with torchs_own_depthwise():
-        plain = TrialState(config, dataset, split, cpu)
-    layers = sum(isinstance(module, DepthwiseConv2d) for module in quick.model.modules())
+    quick = TrialState(config, dataset, split, torch.device("cpu"))
+    training = config.training.model_copy(update={"precision": quick.precision.name})
+    with torchs_own(quicken):
+        plain = TrialState(
+            config.model_copy(update={"training": training}), dataset, split, torch.device("cpu")
+        )
     mine, theirs = step_of(quick, size), step_of(plain, size)
     mine(), theirs()
-    times = [(mine(), theirs()) for _ in range(rounds)]
-    milliseconds = 1e3 * statistics.median(one for one, _ in times)
+    times = []
+    for number in range(rounds):
+        if number % 2:
+            other, one = theirs(), mine()
+        else:
+            one, other = mine(), theirs()
+        times.append((one, other))
     ratios = shown([other / one for one, other in times], 2, "x")
+    return quick, 1e3 * statistics.median(one for one, _ in times), ratios
+
+
+def measured(network: str, size: tuple[int, int], rounds: int) -> str:
+    """Return a row of the table."""
+    quick, milliseconds, ratios = compared(trial_config(network, 1), size, rounds, "quicken_depthwise")
+    layers = sum(isinstance(module, DepthwiseConv2d) for module in quick.model.modules())
+    name = quick.precision.name
     return f"| {network} | {size[0]}x{size[1]} | {name} | {layers} | {milliseconds:.0f} | {ratios} |"
 
 

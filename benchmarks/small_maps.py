@@ -11,20 +11,17 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import product
 
 import torch
 from torch.nn import functional
 
-from benchmarks.depthwise_gradient import step_of
-from benchmarks.epoch_efficiency import BATCH, SIZES, random_images, trial_config
-from benchmarks.table import heading, shown
-from trainable import cpu_kernels
+from benchmarks.depthwise_gradient import compared
+from benchmarks.epoch_efficiency import SIZES, trial_config
+from benchmarks.table import heading
 from trainable.host_memory import keep_freed_memory
 from trainable.small_maps import SmallMapConv2d, multiplied, unfolded
-from trainable.state import TrialState
 
 NETWORKS = ("resnet10t", "resnet18", "resnet50", "efficientnet_b0")
 LAYERS = (
@@ -48,37 +45,12 @@ OUTPUTS = ((1, 1), (2, 2), (2, 3), (4, 4), (4, 5), (8, 8), (8, 10), (16, 16))
 BATCHES, MOST_PRODUCTS = (32, 128), 6e9
 
 
-@contextmanager
-def torchs_own_small_maps() -> Iterator[None]:
-    """Have trials that are built within it keep torch's convolutions."""
-    quicken = cpu_kernels.quicken_small_maps
-    cpu_kernels.quicken_small_maps = lambda model: []
-    try:
-        yield
-    finally:
-        cpu_kernels.quicken_small_maps = quicken
-
-
 def network_row(network: str, size: tuple[int, int], rounds: int) -> str:
     """Return a row of the networks' table."""
-    dataset, split = random_images(BATCH, size)
-    config, cpu = trial_config(network, 1), torch.device("cpu")
+    config = trial_config(network, 1)
     config = config.model_copy(update={"training": config.training.model_copy(update={"precision": "bf16"})})
-    quick = TrialState(config, dataset, split, cpu)
-    with torchs_own_small_maps():
-        plain = TrialState(config, dataset, split, cpu)
+    quick, milliseconds, ratios = compared(config, size, rounds, "quicken_small_maps")
     layers = sum(isinstance(module, SmallMapConv2d) for module in quick.model.modules())
-    mine, theirs = step_of(quick, size), step_of(plain, size)
-    mine(), theirs()
-    times = []
-    for number in range(rounds):  # neither is always the second
-        if number % 2:
-            other, one = theirs(), mine()
-        else:
-            one, other = mine(), theirs()
-        times.append((one, other))
-    milliseconds = 1e3 * statistics.median(one for one, _ in times)
-    ratios = shown([other / one for one, other in times], 2, "x")
     return f"| {network} | {size[0]}x{size[1]} | {layers} | {milliseconds:.0f} | {ratios} |"
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Callable
 from functools import lru_cache
 from math import ceil
 from typing import Any
@@ -13,6 +11,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from trainable.quick_convolution import torchs_gradient, turned_into
+
 COLUMNS = 3
 """Of a kernel that oneDNN has a fast gradient for; its rows may be any number."""
 MOST_PAIRS = 2500
@@ -20,9 +20,6 @@ MOST_PAIRS = 2500
 
 NARROWEST = 7
 """Columns of a kernel that is worth it: with two threads 5x5 ones lost what they had gained with one."""
-X86 = ("x86_64", "AMD64")
-
-_backward = torch.ops.aten.convolution_backward
 
 
 class DepthwiseConv2d(nn.Conv2d):
@@ -46,21 +43,11 @@ def quicken_depthwise(model: nn.Module) -> list[str]:
     same, but for rounding. It is worth it from seven columns on (`benchmarks/depthwise_gradient.py`), and was
     measured on x86 alone: elsewhere, and without oneDNN, nothing is changed.
 
-    Only the convolution's class changes: its weights, their names and its copies are what they were.
-
     Args:
         model: On a CPU. Touched are convolutions with an odd kernel of at least seven columns, half of it as
             padding, and no dilation. Strided ones over more than a few pixels keep torch's gradient.
     """
-    has_onednn: Callable[[], bool] = torch.backends.mkldnn.is_available
-    if not has_onednn() or platform.machine() not in X86:
-        return []
-    found = []
-    for name, module in model.named_modules():
-        if type(module) is nn.Conv2d and _applies(module):
-            module.__class__ = DepthwiseConv2d
-            found.append(name)
-    return found
+    return turned_into(DepthwiseConv2d, model, _applies)
 
 
 def _applies(conv: nn.Conv2d) -> bool:
@@ -93,7 +80,9 @@ class _Depthwise(torch.autograd.Function):
         of_images = of_weight = of_bias = None
         with torch.autocast("cpu", enabled=False):
             if ctx.needs_input_grad[0]:
-                of_images = _gradients(gradient, images, weight, stride, padding, weight=False)
+                of_images = torchs_gradient(
+                    gradient, images, weight, stride, padding, len(weight), weight=False
+                )
             if ctx.needs_input_grad[1]:
                 of_weight = weight_gradient(gradient, images, weight, stride, padding)
             if ctx.needs_input_grad[2]:
@@ -120,23 +109,7 @@ def weight_gradient(
         return _by_columns(gradient, images, kernel, padding)
     if images.shape[2:].numel() * gradient.shape[2:].numel() <= MOST_PAIRS:
         return _by_pairs(gradient, images, kernel, stride, padding)
-    return _gradients(gradient, images, kernel, stride, padding, weight=True)
-
-
-def _gradients(
-    gradient: Tensor,
-    images: Tensor,
-    kernel: Tensor,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    *,
-    weight: bool,
-) -> Tensor:
-    """Return torch's own gradient, of the kernel or of the images."""
-    mask, groups = [not weight, weight, False], len(kernel)
-    found = _backward(gradient, images, kernel, None, stride, padding, [1, 1], False, [0, 0], groups, mask)
-    wanted: Tensor = found[int(weight)]
-    return wanted
+    return torchs_gradient(gradient, images, kernel, stride, padding, len(kernel), weight=True)
 
 
 def _by_columns(gradient: Tensor, images: Tensor, kernel: Tensor, padding: tuple[int, int]) -> Tensor:
@@ -150,7 +123,9 @@ def _by_columns(gradient: Tensor, images: Tensor, kernel: Tensor, padding: tuple
         if shift >= width or shift + COLUMNS <= 1 - width:
             continue  # it never meets an image
         shifted, beside = (images, 1) if shift == -1 else (_shifted(images, shift), 0)
-        block = _gradients(gradient, shifted, narrow, (1, 1), (padding[0], beside), weight=True)
+        block = torchs_gradient(
+            gradient, shifted, narrow, (1, 1), (padding[0], beside), len(narrow), weight=True
+        )
         found[..., first : first + COLUMNS] = block
     return found
 

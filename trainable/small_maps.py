@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable
 from math import prod
 from typing import Any
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from trainable.depthwise import X86
+from trainable.quick_convolution import torchs_gradient, turned_into
 
 FEW_PIXELS = {1: 20, 2: 64}
 """Most output pixels, by stride, for which the gradient of a 3x3 kernel is faster as a product. Up to the first
@@ -22,27 +21,27 @@ FEWER_PIXELS = 4
 NARROWEST, WIDE = 64, 512
 """Fewest channels that were measured, and output channels whose weights no longer stay in a core's cache."""
 
-_backward = torch.ops.aten.convolution_backward
-
 
 class SmallMapConv2d(nn.Conv2d):
     """An `nn.Conv2d` that multiplies matrices under bf16 autocast, where its output has few pixels."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the convolution of `images`, `(N, C, H, W)`, laid out channels-last where it is a product."""
-        if (
-            torch.is_autocast_enabled("cpu")
-            and torch.get_autocast_dtype("cpu") is torch.bfloat16
-            and _fit(images)
-        ):
-            whole, gradient = multiplied(self.kernel_size[0], self.stride[0], self.out_channels, images.shape)
-            if whole or (gradient and torch.is_grad_enabled()):
-                with torch.autocast("cpu", enabled=False):
-                    bias = None if self.bias is None else self.bias.bfloat16()
-                    images, weight = images.bfloat16(), self.weight.bfloat16()
-                    convolved: Tensor = _SmallMap.apply(images, weight, bias, self.stride[0], whole)
-                    return convolved
-        return super().forward(images)
+        whole, gradient = self._products(images)
+        if not whole and not (gradient and torch.is_grad_enabled()):
+            return super().forward(images)
+        with torch.autocast("cpu", enabled=False):
+            bias = None if self.bias is None else self.bias.bfloat16()
+            images, weight = images.bfloat16(), self.weight.bfloat16()
+            convolved: Tensor = _SmallMap.apply(images, weight, bias, self.stride[0], whole)
+            return convolved
+
+    def _products(self, images: Tensor) -> tuple[bool, bool]:
+        """Return what `multiplied` says, and that nothing is in other formats and layouts."""
+        in_bf16 = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") is torch.bfloat16
+        if not in_bf16 or not _fit(images):
+            return False, False
+        return multiplied(self.kernel_size[0], self.stride[0], self.out_channels, images.shape)
 
 
 def quicken_small_maps(model: nn.Module) -> list[str]:
@@ -54,26 +53,13 @@ def quicken_small_maps(model: nn.Module) -> list[str]:
     for rounding. It was measured on an x86 processor with AVX-512 bf16: elsewhere, with AMX, and in every
     other number format, nothing is changed.
 
-    Only the convolution's class changes: its weights, their names and its copies are what they were.
-
     Args:
         model: On a CPU. Touched are ungrouped convolutions of at least 64 channels on both sides with a 1x1 or
             3x3 kernel, half of it as padding, a stride of one or two, and no dilation.
     """
-    has_onednn: Callable[[], bool] = torch.backends.mkldnn.is_available
-    if (
-        not has_onednn()
-        or platform.machine() not in X86
-        or not _supports("avx512_bf16")
-        or _supports("amx_tile")
-    ):
+    if not _supports("avx512_bf16") or _supports("amx_tile"):
         return []
-    found = []
-    for name, module in model.named_modules():
-        if type(module) is nn.Conv2d and _applies(module):
-            module.__class__ = SmallMapConv2d
-            found.append(name)
-    return found
+    return turned_into(SmallMapConv2d, model, _applies)
 
 
 def multiplied(kernel: int, stride: int, out_channels: int, images: torch.Size) -> tuple[bool, bool]:
@@ -145,10 +131,8 @@ class _SmallMap(torch.autograd.Function):
         of_images = of_weight = of_bias = None
         with torch.autocast("cpu", enabled=False):
             if ctx.needs_input_grad[0]:
-                padding, mask = [kernel // 2] * 2, [True, False, False]
-                of_images, _, _ = _backward(
-                    gradient, images, weight, None, [stride] * 2, padding, [1, 1], False, [0, 0], 1, mask
-                )
+                beside = kernel // 2, kernel // 2
+                of_images = torchs_gradient(gradient, images, weight, (stride, stride), beside, 1, weight=False)
             pixels = gradient.permute(0, 2, 3, 1).flatten(0, 2)
             if ctx.needs_input_grad[1]:
                 columns = unfolded(images, kernel, stride) if columns is None else columns

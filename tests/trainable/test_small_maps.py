@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -170,7 +169,7 @@ def test_other_convolutions_are_left_alone(conv):
 )
 def test_where_it_was_not_measured_nothing_is_changed(monkeypatch, supported, machine):
     monkeypatch.setattr(small_maps, "_supports", lambda instructions: instructions in supported)
-    monkeypatch.setattr(small_maps.platform, "machine", lambda: machine)
+    monkeypatch.setattr("platform.machine", lambda: machine)
     assert quicken_small_maps(nn.Sequential(nn.Conv2d(64, 64, 3, padding=1))) == []
 
 
@@ -274,8 +273,7 @@ def test_a_network_has_the_gradients_that_it_had(name, size):
 
 @pytest.mark.parametrize(("compiles", "quick"), [(False, True), (True, False)])
 def test_a_trial_on_a_cpu_has_them_unless_it_is_compiled(monkeypatch, compiles, quick):
-    kept: Callable[[nn.Module], nn.Module] = lambda model: model  # noqa: E731
-    monkeypatch.setattr("trainable.state.compiled", kept)
+    monkeypatch.setattr("trainable.state.compiled", lambda model: model)
     images, labels = np.zeros((8, 16, 16, 3), dtype=np.uint8), np.arange(8) % 2
     dataset = ImageDataset(images, labels, ("a", "b"), "zeros", "zeros", np.zeros(8, dtype=np.int8))
     config = TrialConfig.model_validate(
