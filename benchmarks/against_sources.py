@@ -9,15 +9,11 @@ pictures are smooth, as photographs are. Both alternate within a round, each in 
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from functools import partial
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +21,7 @@ import torch
 from torch.nn import functional
 
 from benchmarks.epoch_efficiency import NETWORKS, SIZES, epoch_of, random_images, trial_config
+from benchmarks.processes import Epochs, in_a_process
 from benchmarks.sources_pipeline import SourcesTrial, best_workers, write_files
 from benchmarks.table import Row, run, shown
 from trainable.config import TrialConfig
@@ -36,7 +33,6 @@ ON_GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if ON_GPU else "cpu")
 IMAGES, CONVOLVED = 4096 if ON_GPU else 512, (64, 64, 32)
 RESNET = NETWORKS[0]
-Epochs = Callable[[int], float]
 
 
 def pictures(size: tuple[int, int]) -> tuple[ImageDataset, Split]:
@@ -63,36 +59,6 @@ def their_epochs(config: TrialConfig, dataset: ImageDataset, split: Split, files
         return len(split.train) / (time.perf_counter() - start)
 
     return epoch
-
-
-def serve(calls: Connection, made: Callable[[], Epochs]) -> None:
-    """Say when all is made, then answer each number of an epoch with its images a second, until None comes."""
-    epoch = made()
-    calls.send("ready")
-    while (number := calls.recv()) is not None:
-        calls.send(epoch(number))
-
-
-@contextmanager
-def in_a_process(made: Callable[[], Epochs]) -> Iterator[Epochs]:
-    """Have a process of its own for one of the two pipelines, as each would have."""
-    spawn = multiprocessing.get_context("spawn")
-    here, there = spawn.Pipe()
-    process = spawn.Process(target=serve, args=(there, made))
-    process.start()
-    there.close()  # else a child that dies would be waited for
-    here.recv()
-
-    def epoch(number: int) -> float:
-        here.send(number)
-        return float(here.recv())
-
-    try:
-        yield epoch
-    finally:
-        with contextlib.suppress(OSError):
-            here.send(None)
-        process.join()
 
 
 def speedups(network: str, size: tuple[int, int], rounds: int) -> tuple[list[float], int]:

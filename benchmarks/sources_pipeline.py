@@ -40,7 +40,7 @@ PILLOW: dict[str, Callable[..., nn.Module]] = {
     "brightness": lambda op, size: transforms.ColorJitter(brightness=op.strength),
 }
 """What torchvision offers for an operation of ours, on a Pillow image."""
-TRIED_WORKERS = (0, 1, 2, 4, 8)
+TRIED_WORKERS = (0, 1, 2, 4, 8, 16)
 
 
 def write_files(dataset: ImageDataset, root: Path) -> Path:
