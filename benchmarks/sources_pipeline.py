@@ -99,8 +99,13 @@ class FileBatches:
 
     def _loader(self, files: ImageFolder, positions: NDArray[np.int64], batch_size: int) -> DataLoader[Tensor]:
         rows = self._row[positions].tolist()
-        pins = self.device.type == "cuda"
-        return DataLoader(Subset(files, rows), batch_size=batch_size, num_workers=self.workers, pin_memory=pins)
+        return DataLoader(
+            Subset(files, rows),
+            batch_size=batch_size,
+            num_workers=self.workers,
+            pin_memory=self.device.type == "cuda",
+            multiprocessing_context="fork" if self.workers else None,
+        )
 
     def train(self, indices: NDArray[np.int64], epoch: int) -> Iterator[Batch]:
         """Yield an epoch's batches: `indices` `(M,)` into the training split, in their order."""
