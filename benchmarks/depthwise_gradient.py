@@ -35,11 +35,11 @@ NETWORKS = (
 )
 
 
-Quicken = Literal["quicken_depthwise", "quicken_small_maps"]
+Quicken = Literal["quicken_depthwise", "quicken_small_maps", "quicken_batch_norm"]
 
 
 def torchs_own(quicken: Quicken) -> AbstractContextManager[object]:
-    """Have trials that are built within it keep torch's convolutions where `quicken` would change them."""
+    """Have trials that are built within it keep torch's layers where `quicken` would change them."""
     return mock.patch.object(cpu_kernels, quicken, return_value=[])
 
 

@@ -21,6 +21,7 @@ from torch.nn import functional
 from benchmarks.table import Row, run, shown
 from trainable.config import TrialConfig
 from trainable.data.dataset import ImageDataset, Split
+from trainable.host_memory import keep_freed_memory
 from trainable.state import TrialState
 
 NETWORKS = ("resnet10t", "mobilenetv3_small_050", "convnext_atto")
@@ -134,6 +135,7 @@ def measure(network: str, size: tuple[int, int], rounds: int, **training: bool) 
 
 def rows(rounds: int) -> Iterator[Row]:
     """Yield a row a network and size, and the median of all."""
+    keep_freed_memory()  # as a worker does, for both sides
     floor = 0.95 if torch.cuda.is_available() else 0.85
     medians = []
     for network in NETWORKS:

@@ -33,7 +33,8 @@ from trainable.precision import Precision
 from trainable.precision_choice import resolve_precision
 from trainable.state import TrialState
 
-EPOCHS, TIMED_IMAGES = 5, 256
+EPOCHS, ON_GPU = 5, torch.cuda.is_available()
+TIMED_IMAGES = 4096 if ON_GPU else 256
 SHORT_EPOCH, LONG_EPOCH = 2_048, 50_000
 
 
@@ -51,26 +52,28 @@ class Timed:
 
     def seconds(self, images: int) -> list[float]:
         """Return what `EPOCHS` epochs of `images` images take, for each round."""
-        return [self.first + EPOCHS * images / rate for rate in self.rates]
+        left = EPOCHS * images - (TIMED_IMAGES if self.first else 0)
+        return [self.first + left / rate for rate in self.rates]
 
 
 def rows(rounds: int) -> Iterator[Row]:
     """Yield a row a network, size and length of an epoch."""
-    on_gpu = torch.cuda.is_available()
-    device = torch.device("cuda" if on_gpu else "cpu")
-    names = ("fp32", "bf16") if not on_gpu or torch.cuda.is_bf16_supported() else ("fp32", "fp16")
+    device = torch.device("cuda" if ON_GPU else "cpu")
+    names = ("fp32", "bf16") if not ON_GPU or torch.cuda.is_bf16_supported() else ("fp32", "fp16")
     fixed = [Precision(name, channels_last=last) for name in names for last in (True, False)]
     for network in NETWORKS:
         for size in SIZES:
             dataset, _ = random_images(TIMED_IMAGES, size)
-            found = (timed_apart if on_gpu else timed_here)(network, size, fixed, rounds)
+            found = (timed_apart if ON_GPU else timed_here)(network, size, fixed, rounds)
             where = f"{network}, {size[0]}x{size[1]}"
-            if on_gpu:
+            if ON_GPU:
                 each = ", ".join(f"{named(p)} {found[p].first:.2f} s" for p in fixed)
-                yield Row("P3", f"building and first epoch of 256 images: {where}", "stated", each, True)
+                yield Row(
+                    "P3", f"building and first epoch of {TIMED_IMAGES:,} images: {where}", "stated", each, True
+                )
                 each = ", ".join(f"{named(p)} {statistics.median(found[p].rates):.0f}" for p in fixed)
                 yield Row("P3", f"images/s later: {where}", "stated", each, True)
-            for images in (SHORT_EPOCH, LONG_EPOCH)[: 1 + on_gpu]:
+            for images in (SHORT_EPOCH, LONG_EPOCH)[: 1 + ON_GPU]:
                 config = trial_config(network, EPOCHS)
                 chosen, timing = chosen_by(config, dataset, images, device)
                 seconds = {precision: found[precision].seconds(images) for precision in fixed}
@@ -78,7 +81,7 @@ def rows(rounds: int) -> Iterator[Row]:
                 losses = [
                     (timing + own) / least for own, least in zip(seconds[chosen], seconds[best], strict=True)
                 ]
-                length = f", epochs of {images:,}" if on_gpu else ""
+                length = f", epochs of {images:,}" if ON_GPU else ""
                 what = (
                     f"auto ({named(chosen)}) over the best fixed ({named(best)}): {where}{length}, "
                     f"timing {timing:.2f} s"
@@ -113,7 +116,7 @@ def timed_apart(
 
 def choice(precision: Precision, network: str, size: tuple[int, int], rounds: int) -> Epochs:
     """Return what trains an epoch of `TIMED_IMAGES` and returns images a second."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda" if ON_GPU else "cpu")
     config = trial_config(network, rounds + 1)
     return epoch_of(TrialState(config, *random_images(TIMED_IMAGES, size), device, precision=precision))
 

@@ -6,14 +6,15 @@ from torch import nn
 
 from trainable.config import TrialConfig
 from trainable.depthwise import quicken_depthwise
+from trainable.folded_batch_norm import quicken_batch_norm
 from trainable.small_maps import quicken_small_maps
 
-KERNELS = "depthwise in fp32, with gradients of their own; small maps as products"
+KERNELS = "depthwise in fp32, with gradients of their own; small maps as products; folded batch norm"
 """In a few words: what was timed or computed with other ones is not taken up again."""
 
 
 def quicken(model: nn.Module, config: TrialConfig) -> None:
-    """Give the convolutions of `model` what computes the same in less time; compiled ones keep most of theirs.
+    """Give the layers of `model` what computes the same in less time; compiled ones keep most of theirs.
 
     Args:
         model: On a CPU.
@@ -22,6 +23,7 @@ def quicken(model: nn.Module, config: TrialConfig) -> None:
     quicken_depthwise(model)
     if config.frozen.active or not config.training.compile:  # a frozen network is never compiled
         quicken_small_maps(model)
+        quicken_batch_norm(model)
 
 
 __all__ = ["KERNELS", "quicken"]

@@ -105,9 +105,9 @@ class Predictor:
 
     def _prepared(self, batches: Iterable[NDArray[np.uint8]]) -> Iterator[_Images]:
         for images in batches:
-            raw = torch.from_numpy(np.array(images)).to(self.device).permute(0, 3, 1, 2).float()
-            ready = self._pipeline(raw, self.preprocessing.image_size, None)
-            yield _Images(ready.contiguous(memory_format=self.precision.memory_format))
+            raw = torch.from_numpy(np.array(images)).to(self.device).permute(0, 3, 1, 2)
+            layout = self.precision.memory_format
+            yield _Images(self._pipeline(raw, self.preprocessing.image_size, None, layout))
 
     def _decoded(self, path: Path) -> NDArray[np.uint8]:
         try:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
+from math import ceil
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from trainable.augment._base import AugmentOp, Colour, Draw, Geometry, ImageOp, Mask
+
+CACHED_BYTES = 2 << 20
+"""Of pixels as float32 that a CPU finishes together: sampling them from memory takes 2.5 times as long."""
 
 
 class Pipeline:
@@ -33,50 +38,105 @@ class Pipeline:
         self.geometry = [op for op in active if isinstance(op, Geometry)]
         self.masks = [op for op in active if isinstance(op, Mask)]
 
-    def __call__(self, raw: Tensor, size: tuple[int, int], draw: Draw | None) -> Tensor:
+    def __call__(
+        self,
+        raw: Tensor,
+        size: tuple[int, int],
+        draw: Draw | None,
+        layout: torch.memory_format = torch.contiguous_format,
+    ) -> Tensor:
         """Return normalised images `(B, C, h, w)` float32.
 
         Args:
-            raw: `(B, C or 1, H, W)` float32 in [0, 255]; overwritten.
+            raw: `(B, C or 1, H, W)` in [0, 255], uint8 or float32; the latter is overwritten.
             size: h and w of the result, in pixels.
             draw: Where randomness comes from, with the *raw* images' size; None augments nothing.
+            layout: Of the result.
         """
-        images = resized(raw, size)
-        if images.shape[1] != self.mean.shape[1]:
-            images = images.repeat(1, self.mean.shape[1], 1, 1)
-        images = images.mul_(1.0 / 255.0)
-        if draw is None:
-            return self._normalised(images)
-        at_size = draw.at_size(*size)
-        for op in self.image_ops:
-            images = op.apply(images, at_size).clamp_(0.0, 1.0)
-        if self.colours:
-            images = self._coloured(images, draw)
-        images = self._normalised(images)
-        if self.geometry:
-            images = self._moved(images, draw)
-        if self.masks:
-            keep = reduce(torch.logical_and, (op.keep(at_size) for op in self.masks))
-            images = images.mul_(keep)
+        opened = None
+        if draw is not None and self.image_ops:
+            at_size = draw.at_size(*size)
+            opened = self._opened(raw, size)
+            for op in self.image_ops:
+                opened = op.apply(opened, at_size).clamp_(0.0, 1.0)
+        changes = None if draw is None else self._drawn(draw, size)
+        channels = self.mean.shape[1]
+
+        def finished(rows: slice) -> Tensor:
+            images = self._opened(raw[rows], size) if opened is None else opened[rows]
+            return self._changed(images, None if changes is None else changes.of(rows))
+
+        parts = _parts(raw, channels, size)
+        if len(parts) == 1:
+            return finished(parts[0]).contiguous(memory_format=layout)
+        images = torch.empty((len(raw), channels, *size), device=raw.device, memory_format=layout)
+        for rows in parts:
+            images[rows] = finished(rows)
         return images
 
-    def _normalised(self, images: Tensor) -> Tensor:
-        return images.sub_(self.mean).mul_(self.inverse_std)
+    def _opened(self, raw: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return images in [0, 1] with all channels."""
+        images = resized(raw.to(torch.float32, memory_format=torch.contiguous_format), size)
+        if images.shape[1] != self.mean.shape[1]:
+            images = images.repeat(1, self.mean.shape[1], 1, 1)
+        return images.mul_(1.0 / 255.0)
 
-    def _coloured(self, images: Tensor, draw: Draw) -> Tensor:
-        channels = images.shape[1]
-        linear, shift = _split(self.colours[0].matrix(draw, channels))
-        for op in self.colours[1:]:
-            then, then_shift = _split(op.matrix(draw, channels))
-            linear, shift = then @ linear, then @ shift + then_shift
-        return torch.baddbmm(shift, linear, images.flatten(2)).clamp_(0.0, 1.0).view(images.shape)
+    def _drawn(self, draw: Draw, size: tuple[int, int]) -> _Changes:
+        """Draw what happens to each image."""
+        colours = matrices = keep = None
+        for op in self.colours:
+            linear, shift = _split(op.matrix(draw, self.mean.shape[1]))
+            colours = (linear, shift) if colours is None else (linear @ colours[0], linear @ colours[1] + shift)
+        if self.geometry:
+            matrices = reduce(torch.matmul, (op.matrix(draw) for op in self.geometry))
+        if self.masks:
+            at_size = draw.at_size(*size)
+            keep = reduce(torch.logical_and, (op.keep(at_size) for op in self.masks))
+        return _Changes(colours, matrices, keep, (draw.height, draw.width))
 
-    def _moved(self, images: Tensor, draw: Draw) -> Tensor:
-        """Return `images` after all movements at once, sampled a single time."""
-        matrices = reduce(torch.matmul, (op.matrix(draw) for op in self.geometry))
-        original = (draw.height, draw.width)
-        whole = all(op.exact for op in self.geometry) and images.shape[2:] == original
-        return warped(images, matrices, original, mode="nearest" if whole else "bilinear")
+    def _changed(self, images: Tensor, changes: _Changes | None) -> Tensor:
+        """Return opened images coloured, normalised, moved and masked, in their own memory where possible."""
+        if changes is not None and changes.colours is not None:
+            linear, shift = changes.colours
+            images = torch.baddbmm(shift, linear, images.flatten(2)).clamp_(0.0, 1.0).view(images.shape)
+        images = images.sub_(self.mean).mul_(self.inverse_std)
+        if changes is None:
+            return images
+        if changes.matrices is not None:  # all movements at once, sampled a single time
+            whole = all(op.exact for op in self.geometry) and images.shape[2:] == changes.original
+            images = warped(images, changes.matrices, changes.original, "nearest" if whole else "bilinear")
+        return images if changes.keep is None else images.mul_(changes.keep)
+
+
+class _Changes(NamedTuple):
+    """What happens to the images of a batch.
+
+    Attributes:
+        colours: `(B, C, C)` and `(B, C, 1)`, of values in [0, 1].
+        matrices: `(B, 3, 3)` from output to input.
+        keep: `(B, 1, h, w)` booleans.
+        original: Height and width of the image in whose pixels `matrices` is written.
+    """
+
+    colours: tuple[Tensor, Tensor] | None
+    matrices: Tensor | None
+    keep: Tensor | None
+    original: tuple[int, int]
+
+    def of(self, rows: slice) -> _Changes:
+        """Return what happens to some of them."""
+        colours = None if self.colours is None else (self.colours[0][rows], self.colours[1][rows])
+        matrices = None if self.matrices is None else self.matrices[rows]
+        keep = None if self.keep is None else self.keep[rows]
+        return _Changes(colours, matrices, keep, self.original)
+
+
+def _parts(raw: Tensor, channels: int, size: tuple[int, int]) -> list[slice]:
+    """Return which images to finish together: all of them on a GPU, on a CPU as many as its cache holds."""
+    one = 4 * channels * max(raw.shape[2] * raw.shape[3], size[0] * size[1])
+    parts = ceil(len(raw) * one / CACHED_BYTES) if raw.device.type == "cpu" else 1
+    together = ceil(len(raw) / max(1, min(len(raw), parts)))
+    return [slice(start, start + together) for start in range(0, len(raw), together)]
 
 
 def resized(images: Tensor, size: tuple[int, int]) -> Tensor:

@@ -143,7 +143,7 @@ class Batches:
             targets = self._labels[positions]
             generator = generator_for(self.device, self.config.seed, "batch", epoch, step)
             raw = self._gathered(chosen[start:stop], positions)
-            further = [raw.clone() for _ in range(self._num_views)]
+            further = [raw] * self._num_views
             images = self._finished(raw, size, self._draw(raw, targets, generator, epoch))
             before = generator.get_state() if further else None
             for begin, end in pairwise(bounds):
@@ -219,14 +219,14 @@ class Batches:
         return [*cuts, num_images]
 
     def _gathered(self, positions: NDArray[np.int64], on_device: Tensor) -> Tensor:
-        """Return `(B, C, H, W)` float32 in [0, 255]."""
+        """Return `(B, C, H, W)` uint8."""
         if self._resident is not None:
             raw = self._resident[on_device]
         else:
             raw = torch.from_numpy(np.take(self._images, positions, axis=0))
             if self.device.type == "cuda":
                 raw = raw.pin_memory().to(self.device, non_blocking=True)
-        return raw.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+        return raw.permute(0, 3, 1, 2)
 
     def _draw(self, raw: Tensor, targets: Tensor, generator: torch.Generator, epoch: int) -> Draw:
         return Draw(
@@ -246,8 +246,7 @@ class Batches:
     ) -> Tensor:
         # The caller may consume batches under autocast, which would compute colours in 8 bits of mantissa.
         with torch.autocast(self.device.type, enabled=False):
-            images = (pipeline or self._pipeline)(raw, size, draw)
-            return images.contiguous(memory_format=self._layout)
+            return (pipeline or self._pipeline)(raw, size, draw, self._layout)
 
 
 def _uploaded(images: NDArray[np.uint8], device: torch.device) -> Tensor | None:

@@ -38,4 +38,5 @@ class Mixup(Mixing):
 
 def blend(pairs: Pairs, share: Tensor) -> Tensor:
     """Return `share` `(D,)` times each image plus the rest of its partner; exactly the image where it is 1."""
-    return torch.lerp(pairs.images[pairs.partner], pairs.images, share.to(pairs.images.dtype).view(-1, 1, 1, 1))
+    partners = pairs.images[pairs.partner]  # a copy, in whose memory the blend is made
+    return partners.lerp_(pairs.images, share.to(partners.dtype).view(-1, 1, 1, 1))

@@ -99,6 +99,26 @@ def test_the_order_of_the_list_does_not_matter():
     assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(16, 12), (9, 20)])
+@pytest.mark.parametrize(
+    "named", [[], ["auto_augment", "flip"], ["erasing", "rotation", "flip", "scale", "colour_jitter"]]
+)
+def test_images_that_are_finished_a_few_at_a_time_are_the_same(monkeypatch, named, size, channels):
+    raw = noise(7, channels, 16, 12).byte()
+    ops = [AUGMENT.parse(name) for name in named]
+    results = []
+    for cached in (1, 2 * 4 * 3 * 16 * 12, 1 << 30):
+        monkeypatch.setattr("trainable.augment.pipeline.CACHED_BYTES", cached)
+        given = raw.clone()
+        results.append(pipeline(ops)(given, size, make_draw(7, 16, 12), torch.channels_last))
+        assert torch.equal(given, raw)  # whole numbers are only read
+    for result in results:
+        assert result.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(result, results[-1])
+    assert torch.equal(pipeline(ops)(raw.float(), size, make_draw(7, 16, 12)), results[0])
+
+
 def test_colours_compose_and_are_clipped_once():
     raw = torch.full((512, 3, 2, 2), 200.0)
     ops = [AUGMENT.parse({"name": "brightness", "strength": 0.9})]

@@ -1,0 +1,167 @@
+"""Batch norm over numbers of channels that fill no vector: several times as fast on a CPU, pixels folded in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from timm.layers import BatchNormAct2d
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+LANES = 16
+"""Numbers that AVX-512 computes at a time: torch's kernels take what is left over of a pixel one by one."""
+FEWEST, WIDEST = 400_000, 64
+"""Numbers in a map from which on folding is worth what its smaller operations cost, and channels up to which
+what is left over of a pixel is so large a part of it."""
+
+_normalised: Any = torch.native_batch_norm
+_gradients: Any = torch.ops.aten.native_batch_norm_backward
+_statistics: Any = torch.ops.aten.batch_norm_update_stats
+
+
+class FoldedBatchNorm2d(nn.BatchNorm2d):
+    """An `nn.BatchNorm2d` that trains on large maps with several pixels as one of more channels."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return `images`, `(N, C, H, W)`, normalised."""
+        pixels = self._pixels(images)
+        return self._folded(images, pixels) if pixels else super().forward(images)
+
+    def _pixels(self, images: Tensor) -> int:
+        """Return how many pixels to take as one; 0 for torch's own way."""
+        if not self.training or torch.compiler.is_compiling():
+            return 0
+        return folded_pixels(images)
+
+    def _folded(self, images: Tensor, pixels: int) -> Tensor:
+        rate, mean, var = 0.0, None, None
+        if self.track_running_stats:
+            mean, var, seen = self.running_mean, self.running_var, self.num_batches_tracked
+            assert seen is not None, "torch counts the batches of what it tracks"
+            seen.add_(1)
+            rate = 1.0 / float(seen) if self.momentum is None else self.momentum
+        normalised: Tensor = _Folded.apply(images, self.weight, self.bias, mean, var, rate, self.eps, pixels)
+        return normalised
+
+
+class FoldedBatchNormAct2d(FoldedBatchNorm2d, BatchNormAct2d):  # type: ignore[misc]  # timm has no types
+    """The same with timm's dropout and activation after it."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return `images`, `(N, C, H, W)`, normalised and activated."""
+        pixels = self._pixels(images)
+        after: Any = self  # timm has no types
+        activated: Tensor = (
+            after.act(after.drop(self._folded(images, pixels)))
+            if pixels
+            else BatchNormAct2d.forward(self, images)
+        )
+        return activated
+
+
+FOLDED: dict[type[nn.Module], type[FoldedBatchNorm2d]] = {
+    nn.BatchNorm2d: FoldedBatchNorm2d,
+    BatchNormAct2d: FoldedBatchNormAct2d,
+}
+
+
+def quicken_batch_norm(model: nn.Module) -> list[str]:
+    """Have batch norms of `model` whose channels fill no vector train on folded pixels; return their names.
+
+    Torch 2.14's kernels for channels-last maps take up to eight times as long a number where the channels are
+    no multiple of 16, as the 8, 24 and 40 of ResNet-Ds and MobileNets. Two, four or more pixels as one
+    with as many times the channels are one; what was counted for each is put together, and what is computed
+    is the same, but for rounding (`benchmarks/folded_batch_norm.py`).
+
+    Args:
+        model: On a CPU. Only the classes of its modules change.
+    """
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return []
+    found = []
+    for name, module in model.named_modules():
+        kind = FOLDED.get(type(module))
+        if kind is not None and module.num_features % LANES and module.num_features < WIDEST and module.affine:
+            module.__class__ = kind
+            found.append(name)
+    return found
+
+
+def folded_pixels(images: Tensor) -> int:
+    """Return how many pixels of `images`, `(N, C, H, W)`, fill vectors; 0 where each should stay alone."""
+    number, channels, height, width = images.shape
+    if images.numel() < FEWEST or not images.is_contiguous(memory_format=torch.channels_last):
+        return 0
+    pixels = 1
+    while pixels * channels % LANES:
+        pixels *= 2
+    return pixels if pixels > 1 and number * height * width % pixels == 0 else 0
+
+
+class _Folded(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        images: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        rate: float,
+        eps: float,
+        pixels: int,
+    ) -> Tensor:
+        folded = _fold(images, pixels)
+        each = weight.new_zeros(len(weight) * pixels)  # which nobody reads
+        means, variances = (part.view(pixels, -1) for part in _statistics(folded, each, each.clone(), 0.0))
+        mean = means.mean(0)
+        var = variances.mean(0) + means.var(0, correction=0)
+        if running_mean is not None and running_var is not None:
+            count = images.numel() // len(weight)
+            running_mean.lerp_(mean, rate)
+            running_var.lerp_(var * (count / (count - 1)), rate)
+        ctx.save_for_backward(images, weight, mean, var)
+        ctx.eps, ctx.pixels = eps, pixels
+        wide = (part.repeat(pixels) for part in (weight, bias, mean, var))
+        normalised = torch.empty_like(images)  # not a view: activations overwrite it
+        outputs = _fold(normalised, pixels), mean.new_empty(0), mean.new_empty(0)
+        _normalised(folded, *wide, False, 0.0, eps, out=outputs)
+        return normalised
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        images, weight, mean, var = ctx.saved_tensors
+        pixels, eps = ctx.pixels, ctx.eps
+        folded = _fold(images, pixels)
+        sent = _fold(gradient.contiguous(memory_format=torch.channels_last), pixels)
+        wide = (part.repeat(pixels) for part in (weight, mean, var))
+        wanted = [ctx.needs_input_grad[0], True, True]
+        # As with fixed statistics; how the batch's own depend on the images is added below.
+        of_images, of_weight, of_bias = _gradients(sent, folded, *wide, None, None, False, eps, wanted)
+        of_weight, of_bias = (part.view(pixels, -1).sum(0) for part in (of_weight, of_bias))
+        if ctx.needs_input_grad[0]:
+            count = images.numel() // len(weight)
+            inverse = torch.rsqrt(var + eps)
+            slope = -weight * inverse.square() * of_weight / count
+            offset = -weight * inverse * of_bias / count - slope * mean
+            none = torch.zeros_like(slope), torch.full_like(slope, 1.0 - eps)
+            wide = (part.repeat(pixels) for part in (slope, offset, *none))
+            of_images = _unfold(of_images.add_(_normalised(folded, *wide, False, 0.0, eps)[0]), images)
+        return of_images, of_weight, of_bias, None, None, None, None, None
+
+
+def _fold(images: Tensor, pixels: int) -> Tensor:
+    """Return `(1, pixels * C, N * H * W / pixels, 1)`, the same memory, from channels-last `(N, C, H, W)`."""
+    channels = images.shape[1]
+    return images.permute(0, 2, 3, 1).reshape(1, -1, 1, pixels * channels).permute(0, 3, 1, 2)
+
+
+def _unfold(folded: Tensor, images: Tensor) -> Tensor:
+    """Return what `_fold` made of a tensor of the shape of `images` as one again."""
+    number, channels, height, width = images.shape
+    return folded.permute(0, 2, 3, 1).reshape(number, height, width, channels).permute(0, 3, 1, 2)
+
+
+__all__ = ["FoldedBatchNorm2d", "FoldedBatchNormAct2d", "folded_pixels", "quicken_batch_norm"]
