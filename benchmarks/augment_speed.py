@@ -3,10 +3,11 @@
 Every row is measured in turn, round after round, on as many threads as are given; the last column is the
 median over the rounds of (this row's time / the plain pass's time of the same round).
 
-    python benchmarks/augment_speed.py --threads 2 --rounds 7
+    python -m benchmarks.augment_speed --threads 2 --rounds 7
 
 On a machine that others use at the same time, two threads wait for each other and wall time says little:
-`--threads 1 --cpu-time` counts the seconds that the process really computed.
+`--threads 1 --cpu-time` counts the seconds that the process really computed. `--parts` shows instead what it is
+worth on a CPU to finish a batch a few images at a time, in turn with all of them at once.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from unittest import mock
 
 import numpy as np
 import torch
 
-from trainable.augment import AUGMENT
+from benchmarks.table import shown
+from trainable.augment import AUGMENT, pipeline
 from trainable.config import TrialConfig
 from trainable.data.batches import Batches
 from trainable.data.dataset import ImageDataset
+from trainable.host_memory import keep_freed_memory
 from trainable.precision import Precision
 
 Clock = Callable[[], float]
@@ -71,6 +75,22 @@ def measure(shape: tuple[int, int, int], count: int, rounds: int, device: torch.
         print(f"| {name} | {count / statistics.median(own):,.0f} | {ratio:.1f}x |")
 
 
+def in_parts(shape: tuple[int, int, int], count: int, rounds: int, clock: Clock) -> str:
+    """Return a row: whole batches over those in parts, mixed by Mixup too as a trial's are."""
+    config = TrialConfig(augment=ROWS[2][1], mixing="mixup", batch_size=128)
+    precision = Precision("fp32", channels_last=True)
+    device, everything = torch.device("cpu"), np.arange(count)
+    batches = Batches(dataset_of(shape, count), everything, config=config, device=device, precision=precision)
+    ratios, fewer = [], []
+    for _ in range(rounds + 1):
+        fewer.append(seconds_an_epoch(batches, count, device, clock))
+        with mock.patch.object(pipeline, "CACHED_BYTES", 1 << 60):
+            ratios.append(seconds_an_epoch(batches, count, device, clock) / fewer[-1])
+    milliseconds = 1e3 * statistics.median(fewer[1:]) * config.batch_size / count
+    size = f"{shape[0]}x{shape[1]}x{shape[2]}"
+    return f"| {size} | {milliseconds:.2f} | {shown(ratios[1:], 2, 'x')} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
@@ -78,10 +98,20 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=4096)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--cpu-time", action="store_true")
+    parser.add_argument("--parts", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(f"torch {torch.__version__}, {options.device}, {options.threads} threads, {options.rounds} rounds")
     clock = time.process_time if options.cpu_time else time.perf_counter
+    if options.parts:
+        keep_freed_memory()
+        print(
+            "\n| images | ms a batch of 128, in parts | whole over it: median (every round) |\n|---|---:|---|"
+        )
+        for shape in [*SHAPES, (96, 96, 3), (224, 224, 3)]:
+            count = options.images if shape[0] < 200 else options.images // 8
+            print(in_parts(shape, count, options.rounds, clock), flush=True)
+        return
     for shape in SHAPES:
         measure(shape, options.images, options.rounds, torch.device(options.device), clock)
 
