@@ -1,4 +1,4 @@
-"""What it is worth on a CPU to fold pixels for batch norm where its channels fill no vector.
+"""What it is worth on a CPU to fold pixels for batch norm over few channels.
 
     [OMP_NUM_THREADS=1] python -m benchmarks.folded_batch_norm [--rounds 9] [--layers]
 
@@ -76,7 +76,8 @@ def main() -> None:
     command += " --layers" if given.layers else ""
     print(heading(f"{command}, {torch.get_num_threads()} threads").partition("\n")[0], end="\n\n")
     if given.layers:
-        folded_batch_norm.FEWEST, folded_batch_norm.WIDEST = 0, max(CHANNELS)
+        folded_batch_norm.FEWEST = 0
+        folded_batch_norm.WIDEST = folded_batch_norm.WIDEST_ALONE = max(CHANNELS)
         print("| channels, map | format | thousand numbers | torch's, ms | folded | torch's over it |")
         print("|---|---|---:|---:|---:|---|")
         for dtype, channels, output in product((torch.bfloat16, torch.float32), CHANNELS, OUTPUTS):

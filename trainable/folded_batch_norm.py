@@ -1,4 +1,4 @@
-"""Batch norm over numbers of channels that fill no vector: several times as fast on a CPU, pixels folded in."""
+"""Batch norm over few channels, several times as fast on a CPU: pixels are folded together."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-LANES = 16
-"""Numbers that AVX-512 computes at a time: torch's kernels take what is left over of a pixel one by one."""
-FEWEST, WIDEST = 400_000, 64
-"""Numbers in a map from which on folding is worth what its smaller operations cost, and channels up to which
-what is left over of a pixel is so large a part of it."""
+LINE = 16
+"""Sums in a line of a processor's cache: torch's kernels keep those of each thread side by side."""
+FEWEST, WIDEST, WIDEST_ALONE = 400_000, 48, 16
+"""Numbers in a map from which on folding is worth what its smaller operations cost, and channels below which it
+is for several threads, and for one alone."""
 
 _normalised: Any = torch.native_batch_norm
 _gradients: Any = torch.ops.aten.native_batch_norm_backward
@@ -67,34 +67,38 @@ FOLDED: dict[type[nn.Module], type[FoldedBatchNorm2d]] = {
 
 
 def quicken_batch_norm(model: nn.Module) -> list[str]:
-    """Have batch norms of `model` whose channels fill no vector train on folded pixels; return their names.
+    """Have batch norms of `model` over few channels train on folded pixels; return their names.
 
-    Torch 2.14's kernels for channels-last maps take up to eight times as long a number where the channels are
-    no multiple of 16, as the 8, 24 and 40 of ResNet-Ds and MobileNets. Two, four or more pixels as one
-    with as many times the channels are one; what was counted for each is put together, and what is computed
-    is the same, but for rounding (`benchmarks/folded_batch_norm.py`).
+    Torch 2.14's kernels for channels-last maps take up to ten times as long where the channels are few and no
+    multiple of 16, as the 8, 24 and 40 of MobileNets, two threads often longer than one: it must be the lines of
+    cache in which one thread's sums end and the next one's begin. Two, four or more pixels as one, with as many
+    times the channels, fill lines; what was counted for each is put together. What is computed is the same, but
+    for rounding (`benchmarks/folded_batch_norm.py`).
 
     Args:
         model: On a CPU. Only the classes of its modules change.
     """
-    if torch.backends.cpu.get_cpu_capability() != "AVX512":
-        return []
     found = []
     for name, module in model.named_modules():
         kind = FOLDED.get(type(module))
-        if kind is not None and module.num_features % LANES and module.num_features < WIDEST and module.affine:
+        if kind is not None and module.affine and module.num_features < WIDEST and module.num_features % LINE:
             module.__class__ = kind
             found.append(name)
     return found
 
 
 def folded_pixels(images: Tensor) -> int:
-    """Return how many pixels of `images`, `(N, C, H, W)`, fill vectors; 0 where each should stay alone."""
+    """Return how many pixels of `images`, `(N, C, H, W)`, to take as one; 0 for torch's own way."""
     number, channels, height, width = images.shape
-    if images.numel() < FEWEST or not images.is_contiguous(memory_format=torch.channels_last):
+    widest = WIDEST if torch.get_num_threads() > 1 else WIDEST_ALONE
+    if (
+        channels >= widest
+        or images.numel() < FEWEST
+        or not images.is_contiguous(memory_format=torch.channels_last)
+    ):
         return 0
     pixels = 1
-    while pixels * channels % LANES:
+    while pixels * channels % LINE:
         pixels *= 2
     return pixels if pixels > 1 and number * height * width % pixels == 0 else 0
 
