@@ -69,11 +69,11 @@ FOLDED: dict[type[nn.Module], type[FoldedBatchNorm2d]] = {
 def quicken_batch_norm(model: nn.Module) -> list[str]:
     """Have batch norms of `model` over few channels train on folded pixels; return their names.
 
-    Torch 2.14's kernels for channels-last maps take up to ten times as long where the channels are few and no
-    multiple of 16, as the 8, 24 and 40 of MobileNets, two threads often longer than one: it must be the lines of
-    cache in which one thread's sums end and the next one's begin. Two, four or more pixels as one, with as many
-    times the channels, fill lines; what was counted for each is put together. What is computed is the same, but
-    for rounding (`benchmarks/folded_batch_norm.py`).
+    Torch 2.14's kernels for channels-last maps take up to ten times as long where channels are few and no
+    multiple of 16, as the 8, 24 and 40 of MobileNets, two threads often longer than one: it must be the lines
+    of cache in which one thread's sums end and the next one's begin. Two, four or more pixels as one, with as
+    many times the channels, fill lines; what was counted for each is put together. What is computed is the
+    same, but for rounding (`benchmarks/folded_batch_norm.py`).
 
     Args:
         model: On a CPU. Only the classes of its modules change.
