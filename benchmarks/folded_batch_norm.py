@@ -35,7 +35,7 @@ NETWORKS = (
     "regnetx_002",
     "torchvision:shufflenet_v2_x0_5",
 )
-BATCH, CHANNELS, OUTPUTS = 128, (8, 12, 24, 40, 72, 120, 128), ((4, 5), (8, 10), (15, 20), (30, 40))
+BATCH, CHANNELS, OUTPUTS = 128, (8, 12, 24, 40, 72, 120), ((4, 5), (8, 10), (15, 20), (30, 40))
 
 
 def network_row(network: str, size: tuple[int, int], rounds: int) -> str:

@@ -8,7 +8,7 @@ epochs as chosen) / (5 epochs of the best fixed choice). Later trials read the c
 
 On a GPU, where kernels may be loaded or compiled at first, every choice has a process of its own (which has
 trained another network before), and building the trial and its first epoch are reckoned in as measured; so
-short a trial is nearly nothing else there, so one with epochs of 50,000 images is reckoned too.
+short a trial is nearly nothing else there, so one with epochs of 100,000 images is reckoned too.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from trainable.state import TrialState
 
 EPOCHS, ON_GPU = 5, torch.cuda.is_available()
 TIMED_IMAGES = 4096 if ON_GPU else 256
-SHORT_EPOCH, LONG_EPOCH = 2_048, 50_000
+SHORT_EPOCH, LONG_EPOCH = 2_048, 100_000
 
 
 @dataclass(frozen=True)

@@ -13,17 +13,19 @@ KERNELS = "depthwise in fp32, with gradients of their own; small maps as product
 """In a few words: what was timed or computed with other ones is not taken up again."""
 
 
-def quicken(model: nn.Module, config: TrialConfig) -> None:
+def quicken(model: nn.Module, config: TrialConfig, *, trains: bool = True) -> None:
     """Give the layers of `model` what computes the same in less time; compiled ones keep most of theirs.
 
     Args:
         model: On a CPU.
         config: The trial that it is of; whether it compiles is read.
+        trains: Whether it is trained as well.
     """
     quicken_depthwise(model)
     if config.frozen.active or not config.training.compile:  # a frozen network is never compiled
         quicken_small_maps(model)
-        quicken_batch_norm(model)
+        if trains:
+            quicken_batch_norm(model)
 
 
 __all__ = ["KERNELS", "quicken"]

@@ -38,9 +38,10 @@ class FoldedBatchNorm2d(nn.BatchNorm2d):
         rate, mean, var = 0.0, None, None
         if self.track_running_stats:
             mean, var, seen = self.running_mean, self.running_var, self.num_batches_tracked
-            assert seen is not None, "torch counts the batches of what it tracks"
-            seen.add_(1)
-            rate = 1.0 / float(seen) if self.momentum is None else self.momentum
+            if seen is not None:
+                seen.add_(1)
+                rate = 1.0 / float(seen)
+            rate = rate if self.momentum is None else self.momentum
         normalised: Tensor = _Folded.apply(images, self.weight, self.bias, mean, var, rate, self.eps, pixels)
         return normalised
 
@@ -94,6 +95,7 @@ def folded_pixels(images: Tensor) -> int:
     if (
         channels >= widest
         or images.numel() < FEWEST
+        or images.device.type != "cpu"
         or not images.is_contiguous(memory_format=torch.channels_last)
     ):
         return 0
@@ -138,21 +140,22 @@ class _Folded(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         images, weight, mean, var = ctx.saved_tensors
         pixels, eps = ctx.pixels, ctx.eps
-        folded = _fold(images, pixels)
+        folded, count = _fold(images, pixels), images.numel() // len(weight)
         sent = _fold(gradient.contiguous(memory_format=torch.channels_last), pixels)
-        wide = (part.repeat(pixels) for part in (weight, mean, var))
+        inverse = torch.rsqrt(var + eps)
+        wide_weight, *saved = (part.repeat(pixels) for part in (weight, mean, inverse))
         wanted = [ctx.needs_input_grad[0], True, True]
-        # As with fixed statistics; how the batch's own depend on the images is added below.
-        of_images, of_weight, of_bias = _gradients(sent, folded, *wide, None, None, False, eps, wanted)
-        of_weight, of_bias = (part.view(pixels, -1).sum(0) for part in (of_weight, of_bias))
+        # Torch takes off what each group of pixels depends on by itself; its difference from all is added.
+        found = _gradients(sent, folded, wide_weight, None, None, *saved, True, eps, wanted)
+        of_images, (weights, biases) = found[0], (part.view(pixels, -1) for part in found[1:])
+        of_weight, of_bias = weights.sum(0), biases.sum(0)
         if ctx.needs_input_grad[0]:
-            count = images.numel() // len(weight)
-            inverse = torch.rsqrt(var + eps)
-            slope = -weight * inverse.square() * of_weight / count
-            offset = -weight * inverse * of_bias / count - slope * mean
+            slope = weight * inverse.square() * (weights * pixels - of_weight) / count
+            offset = weight * inverse * (biases * pixels - of_bias) / count - slope * mean
+            slope, offset = slope.flatten(), offset.flatten()
             none = torch.zeros_like(slope), torch.full_like(slope, 1.0 - eps)
-            wide = (part.repeat(pixels) for part in (slope, offset, *none))
-            of_images = _unfold(of_images.add_(_normalised(folded, *wide, False, 0.0, eps)[0]), images)
+            added = _normalised(folded, slope, offset, *none, False, 0.0, eps)[0]
+            of_images = _unfold(of_images.add_(added), images)
         return of_images, of_weight, of_bias, None, None, None, None, None
 
 

@@ -79,7 +79,7 @@ class Predictor:
         name: Literal["fp32", "bf16", "fp16"] = "fp32" if wanted == "auto" else wanted
         model = load_model(config, preprocessing, folder / WEIGHTS)
         if target.type == "cpu":  # as the trial computed
-            quicken(model, config)
+            quicken(model, config, trains=False)
         size, channels = preprocessing.image_size, preprocessing.channels
         precision = Precision(name, wants_channels_last(model, size, channels, target, 0, name))
         model = model.to(target).to(memory_format=precision.memory_format)

@@ -40,28 +40,35 @@ def pair(channels: int, kind: type[nn.BatchNorm2d] = nn.BatchNorm2d, **options) 
     return norm, quick
 
 
-def trained(norm: nn.Module, images: Tensor, dtype: torch.dtype) -> list[Tensor]:
+def trained(norm: nn.Module, images: Tensor, dtype: torch.dtype, sent: str = "noise") -> list[Tensor]:
     """Return the output of a training pass, all gradients and what the module has of the batch afterwards."""
     given = images.to(dtype).contiguous(memory_format=CHANNELS_LAST).requires_grad_()
     out = norm(given)
-    upstream = torch.rand(out.shape, generator=torch.Generator().manual_seed(1)) - 0.3
-    (out.double() * upstream).sum().backward()
+    noise = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
+    upstream = {
+        "noise": noise,
+        "nearly constant": 5.0 + 0.05 * noise,
+        "nearly the images": images + 0.1 * noise,
+    }
+    (out.double() * upstream[sent].to(dtype)).sum().backward()
     left = [norm.running_mean, norm.running_var, norm.num_batches_tracked]
     return [t.detach().double() for t in (out, given.grad, norm.weight.grad, norm.bias.grad, *left)]
 
 
+@pytest.mark.parametrize("sent", ["noise", "nearly constant", "nearly the images"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("channels", "pixels"), [(8, 2), (24, 2), (40, 2), (12, 4), (2, 8), (7, 16), (17, 16)])
-def test_training_is_that_of_torch_but_for_rounding(channels, pixels, dtype):
+def test_training_is_that_of_torch_but_for_rounding(channels, pixels, dtype, sent):
     norm, quick = pair(channels)
     images = torch.randn(8, channels, 6, 4) * torch.linspace(0.2, 3.0, 6)[:, None] + 5.0
     assert folded_pixels(images.contiguous(memory_format=CHANNELS_LAST)) == pixels
-    exact = trained(copy.deepcopy(norm).double(), images.to(dtype), torch.float64)
-    torchs, ours = trained(norm, images, dtype), trained(quick, images, dtype)
+    images = images.to(dtype).float()
+    exact = trained(copy.deepcopy(norm).double(), images, torch.float64, sent)
+    torchs, ours = trained(norm, images, dtype, sent), trained(quick, images, dtype, sent)
     for truth, theirs, mine in zip(exact, torchs, ours, strict=True):
         assert mine.shape == truth.shape
-        allowed = 2e-6 if dtype is torch.float32 else 4e-3
-        assert (mine - truth).norm() <= max(allowed * truth.norm(), 1.5 * (theirs - truth).norm())
+        allowed = 2e-6 if dtype is torch.float32 else 3e-3
+        assert (mine - truth).norm() <= max(allowed * truth.norm(), 1.6 * (theirs - truth).norm())
 
 
 def test_statistics_are_those_of_images_whose_mean_is_far_from_zero():
@@ -86,10 +93,11 @@ def test_running_statistics_follow_several_batches(momentum):
 
 
 def test_held_statistics_are_not_touched():
-    _, quick = pair(8)
-    before = copy.deepcopy(quick.state_dict())
-    with held_batch_norm(quick):
-        quick(torch.randn(4, 8, 4, 4).contiguous(memory_format=CHANNELS_LAST))
+    norm, quick = pair(8)
+    before, images = copy.deepcopy(quick.state_dict()), torch.randn(4, 8, 4, 4)
+    with held_batch_norm(quick), held_batch_norm(norm):
+        for theirs, mine in zip(*(trained(m, images, torch.float32) for m in (norm, quick)), strict=True):
+            assert torch.allclose(theirs, mine, atol=1e-5)
     assert all(torch.equal(quick.state_dict()[key], value) for key, value in before.items())
 
 
@@ -135,7 +143,11 @@ def test_small_maps_stay_torchs_and_one_thread_folds_the_fewest_channels_alone(m
     assert folded_pixels(lying(8)) == 0
 
 
-def test_a_trial_trains_with_it_and_its_weights_load_without_it():
+def test_a_trial_trains_with_it_and_its_weights_load_without_it(monkeypatch):
+    folded: list[int] = []
+    monkeypatch.setattr(
+        folded_batch_norm, "folded_pixels", lambda x: folded.append(folded_pixels(x)) or folded[-1]
+    )
     rng = np.random.default_rng(0)
     labels = np.arange(64) % 4
     images = rng.integers(0, 256, (64, 32, 32, 3), dtype=np.uint8)
@@ -148,11 +160,13 @@ def test_a_trial_trains_with_it_and_its_weights_load_without_it():
     )
     norms = [m for m in trial.model.modules() if isinstance(m, FoldedBatchNorm2d)]
     assert len(norms) == 8
+    folded.clear()  # the number format has been chosen
     for batch in trial.batches.train(trial.begin_epoch(0), 0):
         trial.stepper(batch.mixed)
         trial.averager.after_step()
     assert all(norm.num_batches_tracked == 3 for norm in norms)
     assert isinstance(copy.deepcopy(norms[0]), FoldedBatchNorm2d)
+    assert folded == 3 * len(norms) * [2]
     plain = build_backbone(config.backbone, 4, (32, 32), 3)
     plain.load_state_dict(trial.model.state_dict())
     batch = next(trial.batches.evaluate(np.arange(8))).images

@@ -119,6 +119,10 @@ def test_images_that_are_finished_a_few_at_a_time_are_the_same(monkeypatch, name
     assert torch.equal(pipeline(ops)(raw.float(), size, make_draw(7, 16, 12)), results[0])
 
 
+def test_no_images_become_no_images():
+    assert pipeline([])(torch.zeros(0, 3, 5, 5), (5, 6), None).shape == (0, 3, 5, 6)
+
+
 def test_colours_compose_and_are_clipped_once():
     raw = torch.full((512, 3, 2, 2), 200.0)
     ops = [AUGMENT.parse({"name": "brightness", "strength": 0.9})]
