@@ -77,7 +77,7 @@ def main() -> None:
     print(heading(f"{command}, {torch.get_num_threads()} threads").partition("\n")[0], end="\n\n")
     if given.layers:
         folded_batch_norm.FEWEST = 0
-        folded_batch_norm.WIDEST = folded_batch_norm.WIDEST_ALONE = max(CHANNELS)
+        folded_batch_norm.WIDEST = folded_batch_norm.WIDEST_ALONE = max(CHANNELS) + 1
         print("| channels, map | format | thousand numbers | torch's, ms | folded | torch's over it |")
         print("|---|---|---:|---:|---:|---|")
         for dtype, channels, output in product((torch.bfloat16, torch.float32), CHANNELS, OUTPUTS):

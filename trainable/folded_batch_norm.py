@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 LINE = 16
 """Sums in a line of a processor's cache: torch's kernels keep those of each thread side by side."""
-FEWEST, WIDEST, WIDEST_ALONE = 400_000, 48, 16
+FEWEST, WIDEST, WIDEST_ALONE = 400_000, 32, 16
 """Numbers in a map from which on folding is worth what its smaller operations cost, and channels below which it
 is for several threads, and for one alone."""
 
@@ -71,10 +71,10 @@ def quicken_batch_norm(model: nn.Module) -> list[str]:
     """Have batch norms of `model` over few channels train on folded pixels; return their names.
 
     Torch 2.14's kernels for channels-last maps take up to ten times as long where channels are few and no
-    multiple of 16, as the 8, 24 and 40 of MobileNets, two threads often longer than one: it must be the lines
-    of cache in which one thread's sums end and the next one's begin. Two, four or more pixels as one, with as
-    many times the channels, fill lines; what was counted for each is put together. What is computed is the
-    same, but for rounding (`benchmarks/folded_batch_norm.py`).
+    multiple of 16, as the 8, 12 and 24 of small networks, two threads often longer than one: it must be the
+    lines of cache in which one thread's sums end and the next one's begin. Two, four or more pixels as one,
+    with as many times the channels, fill lines; what was counted for each is put together. What is computed
+    is the same, but for rounding (`benchmarks/folded_batch_norm.py`).
 
     Args:
         model: On a CPU. Only the classes of its modules change.

@@ -57,7 +57,7 @@ def trained(norm: nn.Module, images: Tensor, dtype: torch.dtype, sent: str = "no
 
 @pytest.mark.parametrize("sent", ["noise", "nearly constant", "nearly the images"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("channels", "pixels"), [(8, 2), (24, 2), (40, 2), (12, 4), (2, 8), (7, 16), (17, 16)])
+@pytest.mark.parametrize(("channels", "pixels"), [(8, 2), (24, 2), (20, 4), (12, 4), (2, 8), (7, 16), (17, 16)])
 def test_training_is_that_of_torch_but_for_rounding(channels, pixels, dtype, sent):
     norm, quick = pair(channels)
     images = torch.randn(8, channels, 6, 4) * torch.linspace(0.2, 3.0, 6)[:, None] + 5.0
@@ -138,7 +138,7 @@ def test_small_maps_stay_torchs_and_one_thread_folds_the_fewest_channels_alone(m
         return torch.zeros(4, channels, 4, 4).contiguous(memory_format=CHANNELS_LAST)
 
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    assert [folded_pixels(lying(channels)) for channels in (8, 12, 24, 40)] == [2, 4, 0, 0]
+    assert [folded_pixels(lying(channels)) for channels in (8, 12, 24)] == [2, 4, 0]
     monkeypatch.undo()
     assert folded_pixels(lying(8)) == 0
 
@@ -159,7 +159,7 @@ def test_a_trial_trains_with_it_and_its_weights_load_without_it(monkeypatch):
         config, dataset, Split(np.arange(48), np.arange(48, 64), np.arange(0)), torch.device("cpu")
     )
     norms = [m for m in trial.model.modules() if isinstance(m, FoldedBatchNorm2d)]
-    assert len(norms) == 8
+    assert len(norms) == 6
     folded.clear()  # the number format has been chosen
     for batch in trial.batches.train(trial.begin_epoch(0), 0):
         trial.stepper(batch.mixed)
