@@ -28,7 +28,7 @@ from benchmarks.table import Row, run, shown
 from trainable.backbones import build_backbone
 from trainable.config import TrialConfig
 from trainable.cpu_kernels import quicken
-from trainable.data.dataset import ImageDataset
+from trainable.data.dataset import ImageDataset, Split
 from trainable.precision import Precision
 from trainable.precision_choice import resolve_precision
 from trainable.state import TrialState
@@ -93,7 +93,8 @@ def timed_here(
     network: str, size: tuple[int, int], fixed: list[Precision], rounds: int
 ) -> dict[Precision, Timed]:
     """Train with each of `fixed` in turn, all in this process."""
-    epochs = {precision: choice(precision, network, size, rounds) for precision in fixed}
+    data = random_images(TIMED_IMAGES, size)
+    epochs = {precision: choice(precision, network, data, rounds) for precision in fixed}
     for epoch in epochs.values():
         epoch(0)
     rates = [{precision: epochs[precision](number + 1) for precision in fixed} for number in range(rounds)]
@@ -114,23 +115,24 @@ def timed_apart(
     return {p: Timed(first[p], tuple(each[p] for each in rates)) for p in fixed}
 
 
-def choice(precision: Precision, network: str, size: tuple[int, int], rounds: int) -> Epochs:
-    """Return what trains an epoch of `TIMED_IMAGES` and returns images a second."""
+def choice(precision: Precision, network: str, data: tuple[ImageDataset, Split], rounds: int) -> Epochs:
+    """Return what trains an epoch of `data` and returns images a second."""
     device = torch.device("cuda" if ON_GPU else "cpu")
-    config = trial_config(network, rounds + 1)
-    return epoch_of(TrialState(config, *random_images(TIMED_IMAGES, size), device, precision=precision))
+    return epoch_of(TrialState(trial_config(network, rounds + 1), *data, device, precision=precision))
 
 
 def warmed(precision: Precision, network: str, size: tuple[int, int], rounds: int) -> Epochs:
     """Do what a process does once on a GPU, then return `choice`, its building and first epoch as epoch 0."""
-    choice(precision, "resnet10t" if network != "resnet10t" else "resnet14t", SIZES[0], rounds)(0)
+    before = "resnet10t" if network != "resnet10t" else "resnet14t"
+    choice(precision, before, random_images(TIMED_IMAGES, SIZES[0]), rounds)(0)
+    data = random_images(TIMED_IMAGES, size)
     made: list[Callable[[int], float]] = []
 
     def epoch(number: int) -> float:
         if made:
             return made[0](number)
         start = time.perf_counter()
-        made.append(choice(precision, network, size, rounds))
+        made.append(choice(precision, network, data, rounds))
         made[0](number)
         return time.perf_counter() - start
 
