@@ -10,23 +10,21 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import nn
-from torch.nn import functional
 
-from benchmarks.depthwise_gradient import torchs_own
-from benchmarks.epoch_efficiency import BATCH, CLASSES, SIZES, random_images, trial_config
+from benchmarks.epoch_efficiency import BATCH, SIZES, random_images, trial_config
+from benchmarks.kernels import step_of, torchs_own
 from benchmarks.table import shown
 from trainable.state import TrialState
 
 NETWORKS = ("mobilenetv3_small_050", "convnext_atto", "efficientnet_b0")
 
 
-def step_of(network: str, size: tuple[int, int], name: str, *, kept: bool = True) -> Callable[[], float]:
+def rate_of(network: str, size: tuple[int, int], name: str, *, kept: bool = True) -> Callable[[], float]:
     """Return a function that takes one step and returns images a second."""
     device, precision = torch.device("cpu"), {"precision": name}
     config = trial_config(network, 1)
@@ -38,20 +36,8 @@ def step_of(network: str, size: tuple[int, int], name: str, *, kept: bool = True
         for module in trial.model.modules():
             if isinstance(module, nn.Conv2d) and isinstance(module.forward, partial):
                 del module.forward
-    images = torch.randn(BATCH, 3, *size).contiguous(memory_format=torch.channels_last)
-    targets = torch.arange(BATCH) % CLASSES
-
-    def step() -> float:
-        trial.model.train()
-        start = time.perf_counter()
-        trial.optimizer.zero_grad(set_to_none=True)
-        with trial.precision.autocast(device):
-            logits = trial.model(images)
-        functional.cross_entropy(logits.float(), targets).backward()
-        trial.optimizer.step()
-        return BATCH / (time.perf_counter() - start)
-
-    return step
+    seconds = step_of(trial, size)
+    return lambda: BATCH / seconds()
 
 
 def main() -> None:
@@ -64,9 +50,9 @@ def main() -> None:
     for network in NETWORKS:
         for size in SIZES:
             steps = [
-                step_of(network, size, "fp32"),
-                step_of(network, size, "bf16", kept=False),
-                step_of(network, size, "bf16"),
+                rate_of(network, size, "fp32"),
+                rate_of(network, size, "bf16", kept=False),
+                rate_of(network, size, "bf16"),
             ]
             for step in steps:
                 step()

@@ -16,9 +16,8 @@ from itertools import product
 import torch
 from torch import nn
 
-from benchmarks.depthwise_gradient import compared
-from benchmarks.epoch_efficiency import SIZES, trial_config
-from benchmarks.small_maps import timed
+from benchmarks.epoch_efficiency import BATCH, SIZES
+from benchmarks.kernels import NETWORKS_HEAD, network_row, timed
 from benchmarks.table import heading
 from trainable import folded_batch_norm
 from trainable.folded_batch_norm import FoldedBatchNorm2d, quicken_batch_norm
@@ -35,15 +34,7 @@ NETWORKS = (
     "regnetx_002",
     "torchvision:shufflenet_v2_x0_5",
 )
-BATCH, CHANNELS, OUTPUTS = 128, (8, 12, 24, 40, 72, 120), ((4, 5), (8, 10), (15, 20), (30, 40))
-
-
-def network_row(network: str, size: tuple[int, int], rounds: int) -> str:
-    """Return a row of the networks' table."""
-    quick, milliseconds, ratios = compared(trial_config(network, 1), size, rounds, "quicken_batch_norm")
-    layers = sum(isinstance(module, FoldedBatchNorm2d) for module in quick.model.modules())
-    name = quick.precision.name
-    return f"| {network} | {size[0]}x{size[1]} | {name} | {layers} | {milliseconds:.0f} | {ratios} |"
+CHANNELS, OUTPUTS = (8, 12, 24, 40, 72, 120), ((4, 5), (8, 10), (15, 20), (30, 40))
 
 
 def layer_row(channels: int, output: tuple[int, int], dtype: torch.dtype, rounds: int) -> str:
@@ -83,10 +74,9 @@ def main() -> None:
         for dtype, channels, output in product((torch.bfloat16, torch.float32), CHANNELS, OUTPUTS):
             print(layer_row(channels, output, dtype, given.rounds), flush=True)
         return
-    print("| network | size | format | layers | ms a step | over torch's own: median (every round) |")
-    print("|---|---|---|---:|---:|---|")
+    print(NETWORKS_HEAD)
     for network, size in product(NETWORKS, SIZES):
-        print(network_row(network, size, given.rounds), flush=True)
+        print(network_row(network, size, given.rounds, "quicken_batch_norm", FoldedBatchNorm2d), flush=True)
 
 
 if __name__ == "__main__":

@@ -15,18 +15,18 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 
 import torch
 
-from benchmarks.epoch_efficiency import NETWORKS, SIZES, epoch_of, random_images, trial_config
+from benchmarks.epoch_efficiency import CLASSES, NETWORKS, SIZES, epoch_of, random_images, trial_config
 from benchmarks.processes import Epochs, in_a_process
 from benchmarks.table import Row, run, shown
 from trainable.backbones import build_backbone
-from trainable.config import TrialConfig
 from trainable.cpu_kernels import quicken
 from trainable.data.dataset import ImageDataset, Split
 from trainable.precision import Precision
@@ -34,7 +34,7 @@ from trainable.precision_choice import resolve_precision
 from trainable.state import TrialState
 
 EPOCHS, ON_GPU = 5, torch.cuda.is_available()
-TIMED_IMAGES = 4096 if ON_GPU else 256
+DEVICE, TIMED_IMAGES = torch.device("cuda" if ON_GPU else "cpu"), 4096 if ON_GPU else 256
 SHORT_EPOCH, LONG_EPOCH = 2_048, 100_000
 
 
@@ -58,35 +58,33 @@ class Timed:
 
 def rows(rounds: int) -> Iterator[Row]:
     """Yield a row a network, size and length of an epoch."""
-    device = torch.device("cuda" if ON_GPU else "cpu")
     names = ("fp32", "bf16") if not ON_GPU or torch.cuda.is_bf16_supported() else ("fp32", "fp16")
     fixed = [Precision(name, channels_last=last) for name in names for last in (True, False)]
-    for network in NETWORKS:
-        for size in SIZES:
-            dataset, _ = random_images(TIMED_IMAGES, size)
-            found = (timed_apart if ON_GPU else timed_here)(network, size, fixed, rounds)
-            where = f"{network}, {size[0]}x{size[1]}"
-            if ON_GPU:
-                each = ", ".join(f"{named(p)} {found[p].first:.2f} s" for p in fixed)
-                yield Row(
-                    "P3", f"building and first epoch of {TIMED_IMAGES:,} images: {where}", "stated", each, True
-                )
-                each = ", ".join(f"{named(p)} {statistics.median(found[p].rates):.0f}" for p in fixed)
-                yield Row("P3", f"images/s later: {where}", "stated", each, True)
-            for images in (SHORT_EPOCH, LONG_EPOCH)[: 1 + ON_GPU]:
-                config = trial_config(network, EPOCHS)
-                chosen, timing = chosen_by(config, dataset, images, device)
-                seconds = {precision: found[precision].seconds(images) for precision in fixed}
-                best = min(fixed, key=lambda p: statistics.median(seconds[p]))
-                losses = [
-                    (timing + own) / least for own, least in zip(seconds[chosen], seconds[best], strict=True)
-                ]
-                length = f", epochs of {images:,}" if ON_GPU else ""
-                what = (
-                    f"auto ({named(chosen)}) over the best fixed ({named(best)}): {where}{length}, "
-                    f"timing {timing:.2f} s"
-                )
-                yield Row("P3", what, "at most 1.05", shown(losses, 3), statistics.median(losses) <= 1.05)
+    for network, size in product(NETWORKS, SIZES):
+        where = f"{network}, {size[0]}x{size[1]}"
+        if not ON_GPU:
+            yield reckoned(network, size, SHORT_EPOCH, timed_here(network, size, fixed, rounds), where)
+            continue
+        found = timed_apart(network, size, fixed, rounds)
+        each = ", ".join(f"{named(p)} {found[p].first:.2f} s" for p in fixed)
+        what = f"building and first epoch of {TIMED_IMAGES:,} images: {where}"
+        yield Row("P3", what, "stated", each, True)
+        each = ", ".join(f"{named(p)} {statistics.median(found[p].rates):.0f}" for p in fixed)
+        yield Row("P3", f"images/s later: {where}", "stated", each, True)
+        for images in (SHORT_EPOCH, LONG_EPOCH):
+            yield reckoned(network, size, images, found, f"{where}, epochs of {images:,}")
+
+
+def reckoned(
+    network: str, size: tuple[int, int], images: int, found: dict[Precision, Timed], where: str
+) -> Row:
+    """Return the row of a trial with epochs of `images` images."""
+    chosen, timing = chosen_by(network, size, images)
+    seconds = {precision: timed.seconds(images) for precision, timed in found.items()}
+    best = min(found, key=lambda p: statistics.median(seconds[p]))
+    losses = [(timing + own) / least for own, least in zip(seconds[chosen], seconds[best], strict=True)]
+    what = f"auto ({named(chosen)}) over the best fixed ({named(best)}): {where}, timing {timing:.2f} s"
+    return Row("P3", what, "at most 1.05", shown(losses, 3), statistics.median(losses) <= 1.05)
 
 
 def timed_here(
@@ -117,8 +115,7 @@ def timed_apart(
 
 def choice(precision: Precision, network: str, data: tuple[ImageDataset, Split], rounds: int) -> Epochs:
     """Return what trains an epoch of `data` and returns images a second."""
-    device = torch.device("cuda" if ON_GPU else "cpu")
-    return epoch_of(TrialState(trial_config(network, rounds + 1), *data, device, precision=precision))
+    return epoch_of(TrialState(trial_config(network, rounds + 1), *data, DEVICE, precision=precision))
 
 
 def warmed(precision: Precision, network: str, size: tuple[int, int], rounds: int) -> Epochs:
@@ -126,29 +123,28 @@ def warmed(precision: Precision, network: str, size: tuple[int, int], rounds: in
     before = "resnet10t" if network != "resnet10t" else "resnet14t"
     choice(precision, before, random_images(TIMED_IMAGES, SIZES[0]), rounds)(0)
     data = random_images(TIMED_IMAGES, size)
-    made: list[Callable[[int], float]] = []
+    later: Epochs | None = None
 
     def epoch(number: int) -> float:
-        if made:
-            return made[0](number)
+        nonlocal later
+        if later is not None:
+            return later(number)
         start = time.perf_counter()
-        made.append(choice(precision, network, data, rounds))
-        made[0](number)
+        later = choice(precision, network, data, rounds)
+        later(number)
         return time.perf_counter() - start
 
     return epoch
 
 
-def chosen_by(
-    config: TrialConfig, dataset: ImageDataset, images: int, device: torch.device
-) -> tuple[Precision, float]:
+def chosen_by(network: str, size: tuple[int, int], images: int) -> tuple[Precision, float]:
     """Return what `auto` chooses for a trial on `images`, the first of its kind, and the seconds that takes."""
-    size, channels = dataset.image_size, dataset.channels
-    model = build_backbone(config.backbone, dataset.num_classes, size, channels)
-    if device.type == "cpu":
+    config, channels = trial_config(network, EPOCHS), 3
+    model = build_backbone(config.backbone, CLASSES, size, channels)
+    if DEVICE.type == "cpu":
         quicken(model, config)
     start = time.perf_counter()
-    chosen = resolve_precision(config, model, size, channels, images, device, None)
+    chosen = resolve_precision(config, model, size, channels, images, DEVICE, None)
     return chosen, time.perf_counter() - start
 
 

@@ -9,18 +9,16 @@ convolutions of many sizes instead, on which the bounds in `trainable/small_maps
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
 from itertools import product
 
 import torch
 from torch.nn import functional
 
-from benchmarks.depthwise_gradient import compared
 from benchmarks.epoch_efficiency import SIZES, trial_config
+from benchmarks.kernels import compared, timed
 from benchmarks.table import heading
 from trainable.host_memory import keep_freed_memory
+from trainable.quick_convolution import torchs_gradient
 from trainable.small_maps import SmallMapConv2d, multiplied, unfolded
 
 NETWORKS = ("resnet10t", "resnet18", "resnet50", "efficientnet_b0")
@@ -54,17 +52,6 @@ def network_row(network: str, size: tuple[int, int], rounds: int) -> str:
     return f"| {network} | {size[0]}x{size[1]} | {layers} | {milliseconds:.0f} | {ratios} |"
 
 
-def timed(call: Callable[[], object], rounds: int) -> float:
-    """Return the median milliseconds of a call, after a first that is not counted."""
-    call()
-    seconds = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    return 1e3 * statistics.median(seconds)
-
-
 def layer_row(
     batch: int,
     size: int,
@@ -83,9 +70,11 @@ def layer_row(
     if gradient.numel() * kernel[0].numel() > MOST_PRODUCTS:
         return None
     pixels, columns = gradient.permute(0, 2, 3, 1).flatten(0, 2), unfolded(images, size, stride)
-    taps, backward = kernel.permute(0, 2, 3, 1).flatten(1).t(), torch.ops.aten.convolution_backward
-    rest = (None, [stride] * 2, [size // 2] * 2, [1, 1], False, [0, 0], 1, [False, True, False])
-    torchs = timed(lambda: backward(gradient, images, kernel, *rest), rounds)
+    taps = kernel.permute(0, 2, 3, 1).flatten(1).t()
+    beside = size // 2, size // 2
+    torchs = timed(
+        lambda: torchs_gradient(gradient, images, kernel, (stride, stride), beside, 1, weight=True), rounds
+    )
     torchs_forward = timed(lambda: functional.conv2d(images, kernel, None, stride, size // 2), rounds)
     ours = timed(lambda: unfolded(images, size, stride), rounds) + timed(lambda: pixels.t() @ columns, rounds)
     ours_forward = timed(lambda: columns @ taps, rounds)

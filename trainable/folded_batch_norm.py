@@ -25,14 +25,8 @@ class FoldedBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return `images`, `(N, C, H, W)`, normalised."""
-        pixels = self._pixels(images)
+        pixels = folded_pixels(images) if self.training else 0
         return self._folded(images, pixels) if pixels else super().forward(images)
-
-    def _pixels(self, images: Tensor) -> int:
-        """Return how many pixels to take as one; 0 for torch's own way."""
-        if not self.training or torch.compiler.is_compiling():
-            return 0
-        return folded_pixels(images)
 
     def _folded(self, images: Tensor, pixels: int) -> Tensor:
         rate, mean, var = 0.0, None, None
@@ -40,8 +34,10 @@ class FoldedBatchNorm2d(nn.BatchNorm2d):
             mean, var, seen = self.running_mean, self.running_var, self.num_batches_tracked
             if seen is not None:
                 seen.add_(1)
+            if self.momentum is not None:
+                rate = self.momentum
+            elif seen is not None:
                 rate = 1.0 / float(seen)
-            rate = rate if self.momentum is None else self.momentum
         normalised: Tensor = _Folded.apply(images, self.weight, self.bias, mean, var, rate, self.eps, pixels)
         return normalised
 
@@ -51,7 +47,7 @@ class FoldedBatchNormAct2d(FoldedBatchNorm2d, BatchNormAct2d):  # type: ignore[m
 
     def forward(self, images: Tensor) -> Tensor:
         """Return `images`, `(N, C, H, W)`, normalised and activated."""
-        pixels = self._pixels(images)
+        pixels = folded_pixels(images) if self.training else 0
         after: Any = self  # timm has no types
         activated: Tensor = (
             after.act(after.drop(self._folded(images, pixels)))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-X86 = ("x86_64", "AMD64")
+_X86 = ("x86_64", "AMD64")
 
 _backward = torch.ops.aten.convolution_backward
 
@@ -25,7 +25,7 @@ def turned_into(kind: type[nn.Conv2d], model: nn.Module, applies: Callable[[nn.C
         applies: Whether a convolution's geometry is one that `kind` is faster for.
     """
     has_onednn: Callable[[], bool] = torch.backends.mkldnn.is_available
-    if not has_onednn() or platform.machine() not in X86:
+    if not has_onednn() or platform.machine() not in _X86:
         return []
     found = []
     for name, module in model.named_modules():
@@ -62,4 +62,4 @@ def torchs_gradient(
     return wanted
 
 
-__all__ = ["X86", "torchs_gradient", "turned_into"]
+__all__ = ["torchs_gradient", "turned_into"]

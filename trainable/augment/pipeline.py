@@ -134,8 +134,8 @@ class _Changes(NamedTuple):
 def _parts(raw: Tensor, channels: int, size: tuple[int, int]) -> list[slice]:
     """Return which images to finish together: all of them on a GPU, on a CPU as many as its cache holds."""
     one = 4 * channels * max(raw.shape[2] * raw.shape[3], size[0] * size[1])
-    parts = ceil(len(raw) * one / CACHED_BYTES) if raw.device.type == "cpu" else 1
-    together = max(1, ceil(len(raw) / max(1, min(len(raw), parts))))
+    parts = max(1, ceil(len(raw) * one / CACHED_BYTES)) if raw.device.type == "cpu" else 1
+    together = max(1, ceil(len(raw) / parts))
     return [slice(start, start + together) for start in range(0, len(raw), together)]
 
 
