@@ -22,7 +22,7 @@ from trainable.state import TrialState
 NETWORKS_HEAD = """| network | size | format | layers | ms a step | over torch's own: median (every round) |
 |---|---|---|---:|---:|---|"""
 """Of the table of `network_row`."""
-Quicken = Literal["quicken_depthwise", "quicken_small_maps", "quicken_batch_norm"]
+Quicken = Literal["quicken_depthwise", "quicken_small_maps", "quicken_batch_norm", "lay_out_means"]
 
 
 def torchs_own(quicken: Quicken) -> AbstractContextManager[object]:
@@ -80,7 +80,11 @@ def compared(
 
 
 def network_row(
-    network: str, size: tuple[int, int], rounds: int, quicken: Quicken, kind: type[nn.Module]
+    network: str,
+    size: tuple[int, int],
+    rounds: int,
+    quicken: Quicken,
+    kind: type[nn.Module] | tuple[type[nn.Module], ...],
 ) -> str:
     """Return a row of the networks' table; `kind` is what `quicken` makes of a layer."""
     quick, milliseconds, ratios = compared(trial_config(network, 1), size, rounds, quicken)

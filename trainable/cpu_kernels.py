@@ -7,9 +7,12 @@ from torch import nn
 from trainable.config import TrialConfig
 from trainable.depthwise import quicken_depthwise
 from trainable.folded_batch_norm import quicken_batch_norm
+from trainable.laid_out_mean import lay_out_means
 from trainable.small_maps import quicken_small_maps
 
-KERNELS = "depthwise in fp32, with gradients of their own; small maps as products; folded batch norm"
+KERNELS = (
+    "depthwise in fp32, with gradients of their own; small maps as products; folded batch norm; laid out means"
+)
 """In a few words: what was timed or computed with other ones is not taken up again."""
 
 
@@ -26,6 +29,7 @@ def quicken(model: nn.Module, config: TrialConfig, *, trains: bool = True) -> No
         quicken_small_maps(model)
         if trains:
             quicken_batch_norm(model)
+            lay_out_means(model)
 
 
 __all__ = ["KERNELS", "quicken"]
