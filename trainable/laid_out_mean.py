@@ -82,8 +82,8 @@ def lay_out_means(model: nn.Module) -> list[str]:
 
     Torch gives the gradient of a mean over pixels the layout of a contiguous tensor, whatever that of the
     images: every layer before it that adds, multiplies or normalises then takes several times as long on
-    gradients that lie otherwise than the maps that they belong to. What is computed is the same, to the bit
-    (`benchmarks/laid_out_mean.py`).
+    gradients that lie otherwise than the maps that they belong to. The mean and its gradient are the
+    same to the bit; the layers before may add up in another order (`benchmarks/laid_out_mean.py`).
 
     Args:
         model: On a CPU, in channels-last layout. Only the classes of its modules change.
