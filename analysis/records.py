@@ -57,6 +57,8 @@ class RecordFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._lines: list[tuple[EpochRow, bytes]] = []
+        """What was written last of epochs.jsonl: nearly all of it is written again after the next epoch."""
 
     def __repr__(self) -> str:
         return f"RecordFolder({str(self.path)!r})"
@@ -106,7 +108,9 @@ class RecordFolder:
 
     def write_epochs(self, rows: list[EpochRow], attempt: str | None = None) -> None:
         """Write all of epochs.jsonl."""
-        self.write_bytes("epochs.jsonl", b"".join(_json(row) for row in rows), attempt)
+        known = {id(row): line for row, line in self._lines}
+        self._lines = [(row, known.get(id(row)) or _json(row)) for row in rows]
+        self.write_bytes("epochs.jsonl", b"".join(line for _, line in self._lines), attempt)
 
     def append_epoch(self, row: EpochRow, attempt: str | None = None) -> None:
         """Put `row` after the epochs before it; the same or later ones, from before a resume, go."""
@@ -264,16 +268,18 @@ _ROW = TypeAdapter(EpochRow)
 def _json(value: TrialInfo | Summary | EpochRow) -> bytes:
     """Return one line of JSON; NaN and infinity are refused."""
     try:
-        text = json.dumps(dataclasses.asdict(value), allow_nan=False, ensure_ascii=False, default=_plain)
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False, default=_plain)
     except ValueError:
         raise ValueError(f"a record holds finite numbers only, got {value}") from None
     return text.encode() + b"\n"
 
 
 def _plain(value: object) -> object:
-    """Return a number of numpy's as Python's own."""
+    """Return a number of numpy's as Python's own, and a dataclass as its fields."""
     if isinstance(value, np.generic):
         return value.item()
+    if dataclasses.is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     raise TypeError(f"a record holds numbers, text and lists of them, got {value!r}")
 
 

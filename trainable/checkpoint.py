@@ -17,6 +17,7 @@ from analysis.errors import TailtuneError
 from analysis.records import RecordFolder
 from trainable.component import validated
 from trainable.config import TrialConfig
+from trainable.frozen_features import FrozenNetwork
 
 FORMAT = 2
 
@@ -79,10 +80,16 @@ def load_checkpoint(
 
 
 def copy_weights(model: nn.Module, into: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Copy the model's parameters and buffers to the CPU; return `into`, whose tensors are used again."""
+    """Copy the model's parameters and buffers to the CPU; return `into`, whose tensors are used again.
+
+    What `into` has of a frozen network's frozen layers is taken to be theirs.
+    """
+    known = model.frozen_keys & into.keys() if isinstance(model, FrozenNetwork) else set()
     # Safetensors wants no tensors that share their memory. Laid out as they are, they are copied at once.
     for key, value in model.state_dict().items():
         held = into.get(key)
+        if key in known:
+            continue
         if held is None or held.shape != value.shape or held.stride() != value.stride():
             held = into[key] = torch.empty_like(value, device="cpu")
         held.copy_(value.detach())

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -54,16 +54,38 @@ class FrozenNetwork(nn.Module):
         self.register_state_dict_post_hook(_without_prefix)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_with_prefix)  # type: ignore[no-untyped-call]
 
+    @property
+    def frozen_keys(self) -> set[str]:
+        """The names, in its state, of what no training changes."""
+        trained = set(map(id, self.get_classifier().state_dict(keep_vars=True).values()))
+        state = self.state_dict(keep_vars=True)
+        return {key for key, value in state.items() if id(value) not in trained}
+
     def get_classifier(self) -> nn.Module:
         """Return the one layer that is trained."""
         return self._classifier[0]
 
+    def train(self, mode: bool = True) -> Self:
+        """Turn dropout on or off; the frozen layers, which no pass goes through, stay as they are."""
+        self.training = mode
+        return self
+
     def forward(self, features: Tensor) -> Tensor:
         """Return logits `(B, K)` of features `(B, D, 1, 1)`."""
         classifier = self._classifier[0]
-        dropped = F.dropout(features, self.drop_rate, self.training)
+        dropped = dropout(features, self.drop_rate) if self.training else features
         logits: Tensor = classifier(dropped if isinstance(classifier, nn.Conv2d) else dropped.flatten(1))
         return logits.flatten(1)
+
+
+def dropout(features: Tensor, rate: float) -> Tensor:
+    """Return `features` with each number 0 with chance `rate` in [0, 1), else divided by 1 - `rate`.
+
+    On a CPU, torch's own draws its Bernoulli numbers at a third of the speed of uniform ones.
+    """
+    if features.device.type != "cpu" or rate == 0.0:
+        return F.dropout(features, rate)
+    return features * torch.rand_like(features).ge_(rate).div_(1.0 - rate)
 
 
 def _without_prefix(module: nn.Module, state: dict[str, Any], prefix: str, metadata: object) -> None:

@@ -260,7 +260,7 @@ class History:
         return {
             "config": self.config.model_dump(mode="json"),
             "state": self.state.state_dict(),
-            "rows": [dataclasses.asdict(row) for row in self.rows],
+            "rows": [vars(row) for row in self.rows],
             "chosen": chosen,
             "fold": self.fold,
             "best_epoch": self.best_epoch,

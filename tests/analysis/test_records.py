@@ -82,6 +82,16 @@ def test_epochs_follow_each_other_and_a_resume_replaces_what_it_repeats(folder: 
     assert line["per_class_f1"][2] is None
 
 
+def test_a_row_in_the_place_of_a_written_one_is_written(folder: RecordFolder) -> None:
+    rows = [row(1), row(2)]
+    folder.write_epochs(rows)
+    rows[1] = row(2, loss=0.4)
+    folder.write_epochs(rows)
+    assert folder.epochs() == [row(1), row(2, loss=0.4)]
+    folder.write_epochs(rows[1:])
+    assert folder.epochs() == [row(2, loss=0.4)]
+
+
 def test_numbers_that_are_not_finite_are_refused(folder: RecordFolder) -> None:
     with pytest.raises(ValueError, match="finite"):
         folder.append_epoch(row(1, loss=float("nan")))

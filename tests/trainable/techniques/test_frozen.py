@@ -17,7 +17,7 @@ from trainable.backbones import build_backbone
 from trainable.bundle import Preprocessing, load_model
 from trainable.config import TrialConfig
 from trainable.data.dataset import ImageDataset, Split
-from trainable.frozen_features import FrozenNetwork
+from trainable.frozen_features import FrozenNetwork, dropout
 from trainable.loop import fit
 from trainable.state import TrialState
 
@@ -63,6 +63,23 @@ def test_the_saved_network_answers_images_as_the_head_answered_features(
     assert reports[-1].row is not None
     assert reports[0].row is not None
     assert reports[-1].row.train_loss < reports[0].row.train_loss
+
+
+def test_a_frozen_network_says_what_no_training_changes(
+    weights: Path, digits: ImageDataset, split: Split
+) -> None:
+    trial = TrialState(frozen(weights), digits, split, torch.device("cpu"))
+    assert isinstance(trial.model, FrozenNetwork)
+    assert trial.model.state_dict().keys() - trial.model.frozen_keys == {"classifier.weight", "classifier.bias"}
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3, 0.75])
+def test_dropped_features_are_scaled_up_and_keep_their_mean(rate: float) -> None:
+    torch.manual_seed(0)
+    kept = dropout(torch.ones(400, 250, 1, 1), rate)
+    assert torch.allclose(kept[kept != 0.0], torch.tensor(1.0 / (1.0 - rate)))
+    assert kept.mean().item() == pytest.approx(1.0, abs=0.02)
+    assert (kept == 0.0).float().mean().item() == pytest.approx(rate, abs=0.01)
 
 
 def test_features_are_computed_once_for_all_trials(
