@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import Literal
 
 import torch
@@ -14,8 +15,9 @@ from torch import Tensor, nn
 from trainable.small_maps import SmallMapConv2d
 
 PrecisionName = Literal["fp32", "bf16", "fp16"]
-MANY_IMAGES = 300_000
-"""That a depthwise network is shown on a GPU until channels-last kernels have made up for being compiled."""
+MANY_OUTPUTS = 5e10
+"""Of depthwise convolutions on a GPU, until channels-last kernels have made up for being compiled: 2.5 to 8e10
+where it was measured (`benchmarks/layout_on_gpu.py`), from a MobileNetV3 to an EfficientNet-B0."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ def wants_channels_last(
 
     For depthwise ones cuDNN compiles kernels when a process first sees a shape: four to fifteen seconds for an
     EfficientNet-B0 or a MobileNet, where torch's own contiguous kernels take one at most. Later on those are
-    slower, by a twentieth to a half (`benchmarks/layout_on_gpu.py`). A network that turns its maps round
+    slower, by a twentieth to a half (`benchmarks/layout_on_gpu.py`): `MANY_OUTPUTS` says when that has come to
+    as much. A network that turns its maps round
     itself, as ConvNeXts do for their normalisation, comes to the same kernels either way; so do all in fp16.
 
     Args:
@@ -68,11 +71,16 @@ def wants_channels_last(
         num_images: That it will be shown, each as often as it is shown.
         name: The number format in which it will compute.
     """
-    if device.type != "cuda" or num_images >= MANY_IMAGES or name == "fp16":
+    if device.type != "cuda" or name == "fp16":
         return True
-    seen = _convolutions(model, image_size, channels)
-    contiguous = [images.is_contiguous() for _, conv, images in seen if is_depthwise(conv)]
-    return not contiguous or not all(contiguous)
+    seen = [
+        (conv, images) for _, conv, images in _convolutions(model, image_size, channels) if is_depthwise(conv)
+    ]
+    outputs = sum(
+        images.numel() * conv.out_channels // (conv.in_channels * prod(conv.stride)) for conv, images in seen
+    )
+    contiguous = all(images.is_contiguous() for _, images in seen)
+    return not seen or not contiguous or num_images * outputs >= MANY_OUTPUTS
 
 
 def keep_in_fp32(model: nn.Module, image_size: tuple[int, int], channels: int) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +17,7 @@ from trainable import precision_choice, state
 from trainable.backbones import build_backbone
 from trainable.config import TrialConfig
 from trainable.loop import fit
-from trainable.precision import MANY_IMAGES, Precision, keep_in_fp32, wants_channels_last
+from trainable.precision import MANY_OUTPUTS, Precision, keep_in_fp32, wants_channels_last
 from trainable.state import TrialState
 
 CPU = torch.device("cpu")
@@ -116,7 +117,7 @@ class Turning(nn.Module):
     ("model", "channels", "num_images", "wants"),
     [
         (Mixed(), 1, 1000, False),
-        (Mixed(), 1, 10**6, True),
+        (Mixed(), 1, MANY_OUTPUTS, True),
         (Turning(), 8, 1000, True),
         (nn.Conv2d(8, 16, 3, groups=2), 8, 1000, True),
         (nn.Conv2d(1, 16, 3), 1, 1000, True),
@@ -129,24 +130,65 @@ def test_depthwise_networks_stay_contiguous_on_a_gpu_for_few_images(model, chann
 
 
 @pytest.mark.parametrize(
-    ("changes", "num_images", "wants"),
+    ("changes", "share", "wants"),
     [
-        ({}, MANY_IMAGES // 40 - 1, False),
-        ({}, MANY_IMAGES // 40, True),
-        ({"data": {"folds": 4}}, MANY_IMAGES // 160, True),
-        ({"frozen": "features", "backbone": {"name": "mobilenetv3_small_050", "pretrained": True}},
-         MANY_IMAGES // 40, False),
-        ({"training": {"precision": "fp16"}}, 1000, True),
-        ({"backbone": "test_resnet"}, 1000, True),
+        ({}, 0.99, False),
+        ({}, 1.01, True),
+        ({"data": {"folds": 4}}, 0.26, True),
+        ({"frozen": "features", "backbone": {"name": "mobilenetv3_small_050", "pretrained": True}}, 2, False),
+        ({"training": {"precision": "fp16"}}, 0, True),
+        ({"backbone": "test_resnet"}, 0, True),
     ],
 )  # fmt: skip
-def test_a_trial_counts_the_images_that_it_shows(changes, num_images, wants):
+def test_a_trial_counts_what_its_depthwise_convolutions_will_put_out(changes, share, wants):
+    """`share`: of the numbers from which on channels-last is quicker."""
     changes = {"backbone": "mobilenetv3_small_050", "training": {"precision": "bf16"}, **changes}
     config = TrialConfig.model_validate({"epochs": 40, **changes})
     model = build_backbone(config.backbone.model_copy(update={"pretrained": False}), 10, (32, 32), 3)
+    outputs = 0
+
+    def count(conv, inputs, output):
+        nonlocal outputs
+        outputs += output.numel() if conv.groups > 1 else 0
+
+    hooks = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, nn.Conv2d)]
+    model.eval()(torch.zeros(1, 3, 32, 32))
+    for hook in hooks:
+        hook.remove()
+    num_images = int(share * MANY_OUTPUTS / max(1, outputs) / 40)
     gpu = torch.device("cuda")
     found = precision_choice.resolve_precision(config, model, (32, 32), 3, num_images, gpu, None)
     assert found == Precision(config.training.precision, channels_last=wants)
+
+
+def test_a_gpu_is_asked_once_for_a_network(tmp_path, monkeypatch):
+    """Once more by a longer trial, where one was too short to find out."""
+    answers, asked = iter([None, "fp32", "bf16"]), []
+
+    def faster(model, half, images, num_images, device, *, graphs):
+        asked.append((half, images, num_images))
+        return next(answers)
+
+    monkeypatch.setattr(precision_choice, "faster_on_gpu", faster)
+    monkeypatch.setattr(precision_choice, "_TOO_FEW", {})
+    monkeypatch.setattr(precision_choice, "seeded", lambda *_: nullcontext())
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "one")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    gpu, model, many = torch.device("cuda"), nn.Conv2d(1, 16, 3), precision_choice.FEWEST_IMAGES
+
+    def found(num_images, **fields):
+        config = auto(**{"batch_size": 64, **fields})
+        return precision_choice.resolve_precision(config, model, (8, 8), 1, num_images, gpu, tmp_path).name
+
+    assert [found(many), found(many + 1), found(many + 1)] == ["bf16"] * 3
+    assert [found(many + 2), found(5), found(many, optimizer="adamw")] == ["fp32"] * 3
+    half = Precision("bf16", channels_last=True)
+    assert asked == [(half, (64, 1, 8, 8), many + 1), (half, (64, 1, 8, 8), many + 2)]
+    assert found(many + 1, batch_size=128) == "bf16"
+    assert [images[0] for _, images, _ in asked] == [64, 64, 128]
+    for training in ({"precision": "bf16"}, {"compile": True}):
+        assert found(10 * many, training=training) == "bf16"
+    assert len(asked) == 3
 
 
 def test_a_resumed_trial_keeps_its_layout(digits, split, tmp_path, monkeypatch):
