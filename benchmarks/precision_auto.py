@@ -7,9 +7,8 @@ reckoned for a trial of 5 epochs of 2,048 images, the first of its network, shap
 epochs as chosen) / (5 epochs of the best fixed choice). Later trials read the choice from the cache.
 
 On a GPU, where kernels may be loaded or compiled at first, every choice has a process of its own (which has
-trained another network before), `auto` too, and choosing, building the trial and its first epoch are reckoned
-in as measured; so short a trial is nearly nothing else there, so one with epochs of 100,000 images is reckoned
-too, and what that trial would take that finds the choice made.
+trained another network before), and building the trial and its first epoch are reckoned in as measured; so
+short a trial is nearly nothing else there, so one with epochs of 100,000 images is reckoned too.
 """
 
 from __future__ import annotations
@@ -64,8 +63,7 @@ def rows(rounds: int) -> Iterator[Row]:
     for network, size in product(NETWORKS, SIZES):
         where = f"{network}, {size[0]}x{size[1]}"
         if not ON_GPU:
-            chosen, timing = chosen_by(network, size, SHORT_EPOCH)
-            yield reckoned(chosen, timing, SHORT_EPOCH, timed_here(network, size, fixed, rounds), where)
+            yield reckoned(network, size, SHORT_EPOCH, timed_here(network, size, fixed, rounds), where)
             continue
         found = timed_apart(network, size, fixed, rounds)
         each = ", ".join(f"{named(p)} {found[p].first:.2f} s" for p in fixed)
@@ -74,15 +72,14 @@ def rows(rounds: int) -> Iterator[Row]:
         each = ", ".join(f"{named(p)} {statistics.median(found[p].rates):.0f}" for p in fixed)
         yield Row("P3", f"images/s later: {where}", "stated", each, True)
         for images in (SHORT_EPOCH, LONG_EPOCH):
-            with in_a_process(partial(choosing, network, size, images, fixed)) as auto:
-                chosen, first = fixed[int(auto(0))], auto(1)
-            timing = first - found[chosen].first
-            yield reckoned(chosen, timing, images, found, f"{where}, epochs of {images:,}")
-        yield reckoned(chosen, 0.0, LONG_EPOCH, found, f"{where}, epochs of {LONG_EPOCH:,}, chosen before")
+            yield reckoned(network, size, images, found, f"{where}, epochs of {images:,}")
 
 
-def reckoned(chosen: Precision, timing: float, images: int, found: dict[Precision, Timed], where: str) -> Row:
-    """Return the row of a trial with epochs of `images` images that has spent `timing` seconds on choosing."""
+def reckoned(
+    network: str, size: tuple[int, int], images: int, found: dict[Precision, Timed], where: str
+) -> Row:
+    """Return the row of a trial with epochs of `images` images."""
+    chosen, timing = chosen_by(network, size, images)
     seconds = {precision: timed.seconds(images) for precision, timed in found.items()}
     best = min(found, key=lambda p: statistics.median(seconds[p]))
     losses = [(timing + own) / least for own, least in zip(seconds[chosen], seconds[best], strict=True)]
@@ -123,7 +120,8 @@ def choice(precision: Precision, network: str, data: tuple[ImageDataset, Split],
 
 def warmed(precision: Precision, network: str, size: tuple[int, int], rounds: int) -> Epochs:
     """Do what a process does once on a GPU, then return `choice`, its building and first epoch as epoch 0."""
-    warm_up(network, precision)
+    before = "resnet10t" if network != "resnet10t" else "resnet14t"
+    choice(precision, before, random_images(TIMED_IMAGES, SIZES[0]), rounds)(0)
     data = random_images(TIMED_IMAGES, size)
     later: Epochs | None = None
 
@@ -137,26 +135,6 @@ def warmed(precision: Precision, network: str, size: tuple[int, int], rounds: in
         return time.perf_counter() - start
 
     return epoch
-
-
-def warm_up(network: str, precision: Precision) -> None:
-    """Train another network than `network`."""
-    before = "resnet10t" if network != "resnet10t" else "resnet14t"
-    choice(precision, before, random_images(TIMED_IMAGES, SIZES[0]), 1)(0)
-
-
-def choosing(network: str, size: tuple[int, int], images: int, fixed: list[Precision]) -> Epochs:
-    """Choose in a warm process as a trial does; return what says which of `fixed` (0) and the seconds (1).
-
-    Those of choosing, building the trial and its first epoch.
-    """
-    warm_up(network, Precision("bf16", channels_last=True))
-    data = random_images(TIMED_IMAGES, size)
-    start = time.perf_counter()
-    chosen, _ = chosen_by(network, size, images)
-    choice(chosen, network, data, 1)(0)
-    told = (float(fixed.index(chosen)), time.perf_counter() - start)
-    return lambda number: told[number]
 
 
 def chosen_by(network: str, size: tuple[int, int], images: int) -> tuple[Precision, float]:

@@ -16,7 +16,7 @@ from trainable.small_maps import SmallMapConv2d
 
 PrecisionName = Literal["fp32", "bf16", "fp16"]
 MANY_OUTPUTS = 5e10
-"""Of depthwise convolutions on a GPU, until channels-last kernels have made up for being compiled: 2.5 to 8e10
+"""Of depthwise convolutions on a GPU, until channels-last kernels have made up for being compiled: 1.6 to 8e10
 where it was measured (`benchmarks/layout_on_gpu.py`), from a MobileNetV3 to an EfficientNet-B0."""
 
 

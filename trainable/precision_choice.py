@@ -1,4 +1,4 @@
-"""What `precision: auto` means: what a short timing says is faster; bf16 on a GPU, where none is worth it."""
+"""What `precision: auto` means: bf16 on a GPU that has it; on a CPU what a short timing says is faster."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import platform
 import time
 from copy import deepcopy
-from dataclasses import replace
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -19,7 +18,6 @@ from torch import nn
 from trainable.config import TrialConfig
 from trainable.cpu_kernels import KERNELS
 from trainable.precision import Precision, PrecisionName, keep_in_fp32, wants_channels_last
-from trainable.precision_on_gpu import faster_on_gpu
 from trainable.seeding import seeded
 from trainable.techniques import Features
 
@@ -32,8 +30,6 @@ DOUBTFUL = 1.2
 would say so."""
 OBVIOUS = 1.6
 """bf16 that takes so many times as long in the first round, where fp32 bears what is done once, is out."""
-FEWEST_IMAGES = 200_000
-"""That a trial on a GPU shows its network, for formats to be timed: a tenth of a second, of several."""
 
 
 def resolve_precision(
@@ -58,16 +54,15 @@ def resolve_precision(
     """
     wanted = config.training.precision
     if device.type == "cuda":
-        name = ("bf16" if torch.cuda.is_bf16_supported() else "fp16") if wanted == "auto" else wanted
+        if wanted == "auto":
+            wanted = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
         shown = _times_shown(config) * num_images
-        found = Precision(name, wants_channels_last(model, image_size, channels, device, shown, name))
-        if wanted != "auto" or config.frozen.active or config.training.compile:
-            return found
-        return _on_gpu(config, model, found, (channels, *image_size), shown, device, cache_dir)
+        return Precision(wanted, wants_channels_last(model, image_size, channels, device, shown, wanted))
     if wanted != "auto":
         return Precision(wanted, channels_last=True)
     if config.frozen.active or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return Precision("fp32", channels_last=True)
+    backbone = config.backbone.model_copy(update={"drop_rate": 0.0, "drop_path_rate": 0.0})
     threads = torch.get_num_threads()
     large = config.batch_size // config.training.accumulate >= 2 * TIMED_IMAGES
     worth = WORTH_IN_LARGE_BATCHES if large else WORTH
@@ -75,55 +70,20 @@ def resolve_precision(
         KERNELS,
         worth,
         config.training.compile,
-        _network(config),
+        backbone.model_dump_json(),
         image_size,
         channels,
         threads,
         torch.__version__,
         _processor(),
     )
-    key, known = _key(parts), _read(cache_dir)
+    key = sha256(repr(parts).encode()).hexdigest()[:16]
+    known = _read(cache_dir)
     if key not in known:
         with seeded(device, "timing"):
             known[key] = faster_precision(deepcopy(model), image_size, channels, worth)
         _write(cache_dir, known)
     return Precision(known[key], channels_last=True)
-
-
-def _on_gpu(
-    config: TrialConfig,
-    model: nn.Module,
-    half: Precision,
-    image: tuple[int, int, int],
-    num_images: int,
-    device: torch.device,
-    cache_dir: Path | None,
-) -> Precision:
-    """Return `half`, or fp32 in its layout where that is faster for an `image` `(C, H, W)` of such a trial."""
-    batch = config.batch_size // config.training.accumulate
-    graphs = config.training.graphs
-    gpu = torch.cuda.get_device_name(device)
-    key, known = _key((half, _network(config), image, batch, graphs, torch.__version__, gpu)), _read(cache_dir)
-    if key not in known:
-        if num_images <= _TOO_FEW.get(key, FEWEST_IMAGES):
-            return half
-        with seeded(device, "timing"):
-            found = faster_on_gpu(model, half, (batch, *image), num_images, device, graphs=graphs)
-        if found is None:
-            _TOO_FEW[key] = num_images
-            return half
-        known[key] = found
-        _write(cache_dir, known)
-    return replace(half, name=known[key])
-
-
-def _network(config: TrialConfig) -> str:
-    """Return what tells networks apart; how much of them is dropped in training is not timed."""
-    return config.backbone.model_copy(update={"drop_rate": 0.0, "drop_path_rate": 0.0}).model_dump_json()
-
-
-def _key(parts: tuple[object, ...]) -> str:
-    return sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 def _times_shown(config: TrialConfig) -> int:
@@ -165,8 +125,6 @@ def faster_precision(
 
 
 _MEMORY: dict[str, PrecisionName] = {}
-_TOO_FEW: dict[str, int] = {}
-"""Images for which this process has found that timing a network on a GPU is not worth it."""
 
 
 def _read(cache_dir: Path | None) -> dict[str, PrecisionName]:

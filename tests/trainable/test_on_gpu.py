@@ -6,7 +6,6 @@ python -m pytest -m gpu
 from __future__ import annotations
 
 import gc
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,11 @@ import torch
 from analysis.records import RecordFolder
 from tests.trainable.test_loop import small
 from trainable import graphs as graphs_module
-from trainable.backbones import build_backbone
 from trainable.config import TrialConfig
 from trainable.data import batches as batches_module
 from trainable.data.dataset import ImageDataset, Split
 from trainable.graphs import GraphedForward
 from trainable.loop import EpochReport, fit
-from trainable.precision_choice import resolve_precision
 from trainable.seeding import seeded
 from trainable.state import TrialState
 
@@ -229,20 +226,3 @@ def test_what_a_trial_held_is_freed(digits: ImageDataset, split: Split) -> None:
     for _ in range(3):
         list(fit(config, digits, split, device=GPU))
     assert held() <= first
-
-
-def test_a_long_trial_times_both_formats_once(tmp_path: Path) -> None:
-    config = TrialConfig.model_validate({"epochs": 5, "batch_size": 64, "backbone": "test_resnet"})
-    model = build_backbone(config.backbone, 10, (16, 16), 3)
-    before = {key: value.clone() for key, value in model.state_dict().items()}
-    torch.manual_seed(1)
-    wanted = torch.rand(1, device=GPU)
-    torch.manual_seed(1)
-    short = resolve_precision(config, model, (16, 16), 3, 64, GPU, tmp_path)
-    assert short.name in ("bf16", "fp16")
-    assert not (tmp_path / "precision.json").exists()
-    found = resolve_precision(config, model, (16, 16), 3, 10**9, GPU, tmp_path)
-    assert list(json.loads((tmp_path / "precision.json").read_text()).values()) == [found.name]
-    assert resolve_precision(config, model, (16, 16), 3, 64, GPU, tmp_path) == found
-    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
-    assert torch.equal(torch.rand(1, device=GPU), wanted)

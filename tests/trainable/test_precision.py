@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -159,36 +158,6 @@ def test_a_trial_counts_what_its_depthwise_convolutions_will_put_out(changes, sh
     gpu = torch.device("cuda")
     found = precision_choice.resolve_precision(config, model, (32, 32), 3, num_images, gpu, None)
     assert found == Precision(config.training.precision, channels_last=wants)
-
-
-def test_a_gpu_is_asked_once_for_a_network(tmp_path, monkeypatch):
-    """Once more by a longer trial, where one was too short to find out."""
-    answers, asked = iter([None, "fp32", "bf16"]), []
-
-    def faster(model, half, images, num_images, device, *, graphs):
-        asked.append((half, images, num_images))
-        return next(answers)
-
-    monkeypatch.setattr(precision_choice, "faster_on_gpu", faster)
-    monkeypatch.setattr(precision_choice, "_TOO_FEW", {})
-    monkeypatch.setattr(precision_choice, "seeded", lambda *_: nullcontext())
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "one")
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-    gpu, model, many = torch.device("cuda"), nn.Conv2d(1, 16, 3), precision_choice.FEWEST_IMAGES
-
-    def found(num_images, **fields):
-        config = auto(**{"batch_size": 64, **fields})
-        return precision_choice.resolve_precision(config, model, (8, 8), 1, num_images, gpu, tmp_path).name
-
-    assert [found(many), found(many + 1), found(many + 1)] == ["bf16"] * 3
-    assert [found(many + 2), found(5), found(many, optimizer="adamw")] == ["fp32"] * 3
-    half = Precision("bf16", channels_last=True)
-    assert asked == [(half, (64, 1, 8, 8), many + 1), (half, (64, 1, 8, 8), many + 2)]
-    assert found(many + 1, batch_size=128) == "bf16"
-    assert [images[0] for _, images, _ in asked] == [64, 64, 128]
-    for training in ({"precision": "bf16"}, {"compile": True}):
-        assert found(10 * many, training=training) == "bf16"
-    assert len(asked) == 3
 
 
 def test_a_resumed_trial_keeps_its_layout(digits, split, tmp_path, monkeypatch):
