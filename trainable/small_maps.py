@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from trainable import narrow_maps
 from trainable.quick_convolution import torchs_gradient, turned_into
 
 FEW_PIXELS = {1: 20, 2: 64}
 """Most output pixels, by stride, for which the gradient of a 3x3 kernel is faster as a product. Up to the first
 of them a 1x1 kernel is too, and its convolution."""
 FEWER_PIXELS = 4
-"""Most for which the convolution by a 3x3 kernel is too, whatever its channels."""
+"""Most for which the convolution by a 3x3 kernel is too; `narrow_maps` says when it is for some more."""
 NARROWEST, WIDE = 64, 512
 """Fewest channels that were measured, and output channels whose weights no longer stay in a core's cache."""
 
@@ -75,7 +76,14 @@ def multiplied(kernel: int, stride: int, out_channels: int, images: torch.Size) 
     few = pixels <= FEW_PIXELS[1]
     if kernel == 1:
         return few, few
-    return pixels <= FEWER_PIXELS or (few and out_channels >= WIDE), pixels <= FEW_PIXELS[stride]
+    fewer = pixels <= FEWER_PIXELS or _is_narrow(kernel, stride, out_channels, images)
+    return fewer or (few and out_channels >= WIDE), pixels <= FEW_PIXELS[stride]
+
+
+def _is_narrow(kernel: int, stride: int, out_channels: int, images: torch.Size) -> bool:
+    """Return whether most taps of the kernel lie beside the images, and products are large enough to mind."""
+    worth = narrow_maps.is_worth_it(images, out_channels)
+    return (kernel, stride) == (3, 1) and worth and narrow_maps.is_narrow(images)
 
 
 def _fit(images: Tensor) -> bool:
@@ -106,11 +114,17 @@ class _SmallMap(torch.autograd.Function):
     def forward(
         ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, stride: int, whole: bool
     ) -> Tensor:
-        columns = unfolded(images, weight.shape[2], stride) if whole else None
-        ctx.stride = stride
-        ctx.save_for_backward(images, weight, columns)
+        kernel = weight.shape[2]
+        narrow = whole and _is_narrow(kernel, stride, len(weight), images.shape)
+        by_taps = (kernel, stride) == (3, 1) and narrow_maps.is_worth_it(images.shape, len(weight))
+        columns = unfolded(images, kernel, stride) if whole and not narrow else None
+        ctx.stride, ctx.narrow, ctx.by_taps = stride, narrow, by_taps
+        ctx.save_for_backward(images, weight, None if by_taps else columns)
+        if narrow:
+            convolved = narrow_maps.convolved(images, weight)
+            return convolved if bias is None else convolved.add_(bias[:, None, None])
         if columns is None:
-            return functional.conv2d(images, weight, bias, stride, weight.shape[2] // 2)
+            return functional.conv2d(images, weight, bias, stride, kernel // 2)
         taps = weight.permute(0, 2, 3, 1).flatten(1).t()
         size = (len(images), len(weight), *_output(images.shape, stride))
         # Not a view of the product: what follows may well overwrite it, as activations do.
@@ -130,11 +144,15 @@ class _SmallMap(torch.autograd.Function):
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         of_images = of_weight = of_bias = None
         with torch.autocast("cpu", enabled=False):
-            if ctx.needs_input_grad[0]:
+            if ctx.needs_input_grad[0] and ctx.narrow:
+                of_images = narrow_maps.image_gradient(gradient, weight)
+            elif ctx.needs_input_grad[0]:
                 beside = kernel // 2, kernel // 2
                 of_images = torchs_gradient(gradient, images, weight, (stride, stride), beside, 1, weight=False)
             pixels = gradient.permute(0, 2, 3, 1).flatten(0, 2)
-            if ctx.needs_input_grad[1]:
+            if ctx.needs_input_grad[1] and ctx.by_taps:
+                of_weight = narrow_maps.weight_gradient(gradient, images)
+            elif ctx.needs_input_grad[1]:
                 columns = unfolded(images, kernel, stride) if columns is None else columns
                 of_weight = (pixels.t() @ columns).view(len(weight), kernel, kernel, -1).permute(0, 3, 1, 2)
             if ctx.needs_input_grad[2]:

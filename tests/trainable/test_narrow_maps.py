@@ -1,0 +1,90 @@
+"""Convolutions over maps with a side of one or two pixels are the same convolutions, as matrix products."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tests.trainable.test_small_maps import passed
+from trainable import narrow_maps, small_maps
+from trainable.small_maps import multiplied, quicken_small_maps
+
+NARROW = [(1, 1), (1, 2), (2, 1), (2, 2), (2, 3), (3, 2), (1, 8), (8, 1), (2, 4)]
+
+
+def gradients(images: Tensor, weight: Tensor, upstream: Tensor) -> tuple[Tensor, Tensor]:
+    """Return torch's own gradients of images and weight, and its convolution before them."""
+    return torch.autograd.grad(functional.conv2d(images, weight, None, 1, 1), (images, weight), upstream)
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("size", NARROW)
+def test_convolution_and_gradients_are_torchs(size, layout):
+    torch.manual_seed(0)
+    images = torch.randn(3, 5, *size, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    weight = torch.randn(7, 5, 3, 3, dtype=torch.float64).contiguous(memory_format=layout).requires_grad_()
+    upstream = torch.randn(3, 7, *size, dtype=torch.float64)
+    of_images, of_weight = gradients(images, weight, upstream)
+    with torch.no_grad():
+        found = narrow_maps.convolved(images, weight)
+        assert torch.allclose(found, functional.conv2d(images, weight, None, 1, 1))
+        assert found.is_contiguous(memory_format=torch.channels_last)
+        assert torch.allclose(narrow_maps.image_gradient(upstream, weight), of_images)
+        assert torch.allclose(narrow_maps.weight_gradient(upstream, images), of_weight)
+
+
+@pytest.mark.parametrize("size", [(3, 3), (4, 5), (1, 20), (5, 2)])
+def test_the_gradient_of_a_kernel_is_torchs_over_maps_of_any_size(size):
+    torch.manual_seed(0)
+    images = torch.randn(3, 5, *size, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(7, 5, 3, 3, dtype=torch.float64, requires_grad=True)
+    upstream = torch.randn(3, 7, *size, dtype=torch.float64)
+    wanted = gradients(images, weight, upstream)[1]
+    assert torch.allclose(narrow_maps.weight_gradient(upstream, images.detach()), wanted)
+
+
+@pytest.mark.usefixtures("products_everywhere")
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("size", [*NARROW, (4, 5), (3, 3)])
+def test_a_layer_with_enough_channels_and_images_takes_them(size, bias, monkeypatch):
+    """Their number is lowered for the test, so that it is quick."""
+    monkeypatch.setattr(narrow_maps, "WORTH", 6 * 64 * 96)
+    calls = []
+    for name in ("convolved", "image_gradient", "weight_gradient"):
+        call = getattr(narrow_maps, name)
+        monkeypatch.setattr(
+            narrow_maps, name, lambda *given, call=call, name=name: calls.append(name) or call(*given)
+        )
+    monkeypatch.setattr(small_maps, "unfolded", None)  # nothing is
+    torch.manual_seed(0)
+    conv = nn.Conv2d(64, 96, 3, padding=1, bias=bias).to(memory_format=torch.channels_last)
+    quick = copy.deepcopy(conv)
+    assert quicken_small_maps(nn.Sequential(quick)) == ["0"]
+    images = torch.randn(6, 64, *size).contiguous(memory_format=torch.channels_last)
+    wanted, got = passed(conv, images, bf16=False), passed(quick, images, bf16=True)
+    for exact, rough in zip(wanted, got, strict=True):
+        assert rough.shape == exact.shape
+        assert (rough - exact).norm() < 0.01 * exact.norm()
+    assert quick.weight.grad.stride() == quick.weight.stride()
+    narrow = size in NARROW
+    assert calls == (["convolved", "image_gradient", "weight_gradient"] if narrow else ["weight_gradient"])
+
+
+@pytest.mark.parametrize(
+    ("images", "out_channels", "stride", "whole"),
+    [
+        ((128, 512, 2, 3), 512, 1, True),
+        ((128, 256, 2, 3), 256, 1, True),
+        ((64, 256, 2, 3), 256, 1, False),
+        ((128, 256, 2, 5), 256, 1, False),
+        ((128, 256, 3, 3), 256, 1, False),
+        ((128, 256, 2, 6), 256, 2, True),  # three pixels: as any small map
+        ((128, 256, 2, 10), 256, 2, False),
+    ],
+)
+def test_narrow_maps_with_enough_to_do_are_products(images, out_channels, stride, whole):
+    assert multiplied(3, stride, out_channels, torch.Size(images)) == (whole, True)

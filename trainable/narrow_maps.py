@@ -1,0 +1,108 @@
+"""3x3 convolutions over maps with a side of one or two pixels, and kernels' gradients tap by tap, as products.
+
+On such maps most of a kernel's taps lie beside the image. Unfolding them multiplies by zeros: of what a map of
+2x3 pixels has multiplied, half is nothing. Here a pixel is multiplied by the taps that reach it.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import torch
+from torch import Tensor
+
+FEW_PIXELS = 8
+"""Most pixels of a map with a side of one or two."""
+WORTH = 8e6
+"""Least channels of the input times those of the output times images: below, copies outweigh products."""
+
+
+def is_narrow(shape: torch.Size) -> bool:
+    """Return whether images `(N, C, H, W)` of `shape` are so small that `convolved` is for them."""
+    height, width = shape[2:]
+    return min(height, width) <= 2 and height * width <= FEW_PIXELS
+
+
+def is_worth_it(images: torch.Size, out_channels: int) -> bool:
+    """Return whether channels and images are so many that products take longer than copies."""
+    return images[0] * images[1] * out_channels >= WORTH
+
+
+def convolved(images: Tensor, weight: Tensor) -> Tensor:
+    """Return the convolution `(N, K, H, W)`, channels-last, by a kernel `(K, C, 3, 3)` padded by one pixel.
+
+    Args:
+        images: `(N, C, H, W)`, a side of which is at most two; stride and dilation are one.
+        weight: The kernel.
+    """
+    seen, taps, turned = _aligned(images, weight)
+    number, length, side, channels = seen.shape
+    rows = taps.new_empty(side, len(weight), 3, side, channels)  # all of which is reached on a side of two
+    for pixel in range(side):
+        rows[pixel] = taps[:, :, 1 - pixel : 1 - pixel + side]
+    matrix, width = rows.view(side * len(weight), -1), side * channels
+    out = seen.new_empty(number, length, side, len(weight))
+    for place in range(length):
+        low, high = max(0, place - 1), min(length, place + 2)
+        reached = matrix[:, (low - place + 1) * width : (high - place + 1) * width]
+        out[:, place] = (seen[:, low:high].reshape(number, -1) @ reached.t()).view(number, side, -1)
+    return _laid_back(out, turned)
+
+
+def image_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
+    """Return the images' gradient `(N, C, H, W)`, channels-last, of the convolution's `(N, K, H, W)`."""
+    seen, taps, turned = _aligned(gradient, weight)
+    number, length, side, out_channels = seen.shape
+    channels = taps.shape[3]
+    rows = taps.new_empty(3, side, out_channels, side, channels)
+    for tap in range(3):
+        for pixel in range(side):
+            rows[tap, pixel] = taps[:, 2 - tap, 1 - pixel : 1 - pixel + side]
+    out = seen.new_empty(number, length, side, channels)
+    for place in range(length):
+        low, high = max(0, place - 1), min(length, place + 2)
+        reaching = rows[low - place + 1 : high - place + 1].view(-1, side * channels)
+        out[:, place] = (seen[:, low:high].reshape(number, -1) @ reaching).view(number, side, -1)
+    return _laid_back(out, turned)
+
+
+def weight_gradient(gradient: Tensor, images: Tensor) -> Tensor:
+    """Return the gradient `(K, C, 3, 3)` of the kernel, laid out channels-last; maps may be of any size.
+
+    Args:
+        gradient: Of the output, `(N, K, H, W)`.
+        images: `(N, C, H, W)`.
+    """
+    upstream, pixels = gradient.permute(0, 2, 3, 1), images.permute(0, 2, 3, 1)
+    height, width = images.shape[2:]
+    made = upstream.new_zeros if min(height, width) == 1 else upstream.new_empty  # some taps reach nothing
+    taps = made(gradient.shape[1], 3, 3, images.shape[1])
+    for row, column in product(range(3), repeat=2):
+        (rows, seen_rows), (columns, seen_columns) = _reached(height, row), _reached(width, column)
+        above = upstream[:, rows, columns].reshape(-1, gradient.shape[1])
+        if len(above):
+            taps[:, row, column] = above.t() @ pixels[:, seen_rows, seen_columns].reshape(-1, images.shape[1])
+    return taps.permute(0, 3, 1, 2)
+
+
+def _reached(extent: int, tap: int) -> tuple[slice, slice]:
+    """Return the places from which `tap` (0 to 2) reaches a pixel, and the pixels that it reaches."""
+    low, high = max(0, 1 - tap), min(extent, extent + 1 - tap)
+    return slice(low, max(low, high)), slice(low + tap - 1, max(low, high) + tap - 1)
+
+
+def _aligned(maps: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, bool]:
+    """Return pixels `(N, L, S, C)`, the shorter side behind, taps `(K, 3, 3, C)` and if both are turned."""
+    turned = maps.shape[2] < maps.shape[3]
+    pixels, taps = maps.permute(0, 2, 3, 1), weight.permute(0, 2, 3, 1)
+    if turned:
+        pixels, taps = pixels.transpose(1, 2), taps.transpose(1, 2)
+    return pixels.contiguous(), taps, turned
+
+
+def _laid_back(out: Tensor, turned: bool) -> Tensor:
+    """Return `(N, K, H, W)` of `(N, L, S, K)`, channels-last and in memory of its own."""
+    return (out.transpose(1, 2).contiguous() if turned else out).permute(0, 3, 1, 2)
+
+
+__all__ = ["convolved", "image_gradient", "is_narrow", "is_worth_it", "weight_gradient"]
