@@ -22,7 +22,9 @@ from trainable.state import TrialState
 NETWORKS_HEAD = """| network | size | format | layers | ms a step | over torch's own: median (every round) |
 |---|---|---|---:|---:|---|"""
 """Of the table of `network_row`."""
-Quicken = Literal["quicken_depthwise", "quicken_small_maps", "quicken_batch_norm", "lay_out_means"]
+Quicken = Literal[
+    "quicken_depthwise", "quicken_small_maps", "quicken_batch_norm", "lay_out_means", "pool_first"
+]
 
 
 def torchs_own(quicken: Quicken) -> AbstractContextManager[object]:

@@ -8,6 +8,7 @@ from trainable.config import TrialConfig
 from trainable.depthwise import quicken_depthwise
 from trainable.folded_batch_norm import quicken_batch_norm
 from trainable.laid_out_mean import lay_out_means
+from trainable.pool_first import pool_first
 from trainable.small_maps import quicken_small_maps
 
 KERNELS = (
@@ -28,6 +29,7 @@ def quicken(model: nn.Module, config: TrialConfig, *, trains: bool = True) -> No
     quicken_depthwise(model)
     if config.frozen.active or not config.training.compile:  # a frozen network is never compiled
         quicken_small_maps(model)
+        pool_first(model)
         if trains:
             quicken_batch_norm(model)
             lay_out_means(model)
