@@ -9,6 +9,7 @@ from pydantic import Field
 
 from trainable.component import Range
 from trainable.optimizers._base import OPTIMIZERS, Optimizer, ParamGroups
+from trainable.optimizers.flat import FlatAdam
 
 
 @OPTIMIZERS.add
@@ -25,4 +26,4 @@ class Adam(Optimizer):
 
     def build(self, groups: ParamGroups) -> torch.optim.Optimizer:
         """Return torch's Adam; fused, a step costs a third of the default on a CPU."""
-        return torch.optim.Adam(groups, lr=self.lr, betas=(self.beta1, self.beta2), eps=self.eps, fused=True)
+        return FlatAdam(groups, lr=self.lr, betas=(self.beta1, self.beta2), eps=self.eps, fused=True)

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from trainable.component import Choices, Range
 from trainable.optimizers._base import OPTIMIZERS, Optimizer, ParamGroups
+from trainable.optimizers.flat import FlatSGD
 
 
 @OPTIMIZERS.add
@@ -25,4 +26,4 @@ class Sgd(Optimizer):
     def build(self, groups: ParamGroups) -> torch.optim.Optimizer:
         """Return torch's SGD; Nesterov needs momentum, so without any it is off."""
         nesterov = self.nesterov and self.momentum > 0
-        return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=nesterov, fused=True)
+        return FlatSGD(groups, lr=self.lr, momentum=self.momentum, nesterov=nesterov, fused=True)
