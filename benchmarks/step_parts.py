@@ -1,0 +1,125 @@
+"""What narrow maps as dense products, pooling before ReLU and steps on turned weights are worth on a CPU.
+
+    [OMP_NUM_THREADS=1] python -m benchmarks.step_parts [--rounds 15] [--layers]
+
+A bare step of a network with one of them against the same without, batch 128, in turn, in the number format
+that `precision: auto` chooses. `--layers` times single convolutions instead, on which the bounds in
+`trainable/narrow_maps.py` rest: forward, gradient of the images and of the kernel, against the faster of
+torch's own and the product of unfolded images (the images' gradient: torch's own).
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import product
+from types import ModuleType
+from unittest import mock
+
+import torch
+from torch.nn import functional
+
+from benchmarks.epoch_efficiency import BATCH, SIZES, random_images, trial_config
+from benchmarks.kernels import NETWORKS_HEAD, network_row, step_of, timed
+from benchmarks.table import heading, shown
+from trainable import narrow_maps
+from trainable.host_memory import keep_freed_memory
+from trainable.optimizers import flat
+from trainable.pool_first import PoolThenReLU
+from trainable.quick_convolution import torchs_gradient
+from trainable.small_maps import unfolded
+from trainable.state import TrialState
+
+NETWORKS = ("resnet10t", "resnet18", "resnet50", "efficientnet_b0", "convnext_atto")
+BOUNDS: dict[str, tuple[ModuleType, str]] = {
+    "narrow maps": (narrow_maps, "WORTH"),
+    "turned weights": (flat, "FEWEST"),
+}
+"""What is left out where its bound is infinite."""
+OUTPUTS = ((1, 1), (1, 2), (2, 2), (2, 3), (2, 5), (4, 5))
+CHANNELS, BATCHES = (128, 256, 512), (32, 64, 128)
+
+
+def bound_row(part: str, network: str, size: tuple[int, int], rounds: int) -> str:
+    """Return a row of the networks' table for what a bound leaves out."""
+    trial = TrialState(trial_config(network, 1), *random_images(BATCH, size), torch.device("cpu"))
+    step, times = step_of(trial, size), []
+
+    def without() -> float:
+        with mock.patch.object(*BOUNDS[part], float("inf")):
+            return step()
+
+    step(), without()
+    for number in range(rounds):
+        if number % 2:
+            other, one = without(), step()
+        else:
+            one, other = step(), without()
+        times.append((one, other))
+    milliseconds = 1e3 * statistics.median(one for one, _ in times)
+    ratios = shown([other / one for one, other in times], 2, "x")
+    return f"| {network} | {size[0]}x{size[1]} | {trial.precision.name} | {milliseconds:.0f} | {ratios} |"
+
+
+def network_rows(rounds: int) -> Iterator[str]:
+    """Yield a table for each of the three."""
+    head = "| network | size | format | ms a step | over the step without: median (every round) |"
+    for part in BOUNDS:
+        yield f"\n{part}\n\n{head}\n|---|---|---|---:|---|"
+        for network, size in product(NETWORKS, SIZES):
+            yield bound_row(part, network, size, rounds)
+    yield f"\npooling first\n\n{NETWORKS_HEAD}"
+    for network in ("resnet10t", "resnet18"):
+        yield network_row(network, (60, 80), rounds, "pool_first", PoolThenReLU)
+
+
+def layer_rows(rounds: int) -> Iterator[str]:
+    """Yield the layers' table."""
+    yield "| images | channels | output | forward, ms | gradient of the images | of the kernel | all three |"
+    yield "|---:|---:|---|---|---|---|---:|"
+    for size, channels, batch in product(OUTPUTS, CHANNELS, BATCHES):
+        yield layer_row(batch, channels, size, rounds)
+
+
+def layer_row(batch: int, channels: int, size: tuple[int, int], rounds: int) -> str:
+    """Return a row of the layers' table: what it took before, and as a product without the zeros."""
+    images, upstream = (
+        torch.randn(batch, channels, *size).bfloat16().to(memory_format=torch.channels_last) for _ in range(2)
+    )
+    kernel = torch.randn(channels, channels, 3, 3).bfloat16().to(memory_format=torch.channels_last)
+    columns, taps = unfolded(images, 3, 1), kernel.permute(0, 2, 3, 1).flatten(1).t()
+    pixels = upstream.permute(0, 2, 3, 1).flatten(0, 2)
+    own = partial(torchs_gradient, upstream, images, kernel, (1, 1), (1, 1), 1)
+    former: list[list[Callable[[], object]]] = [
+        [lambda: functional.conv2d(images, kernel, None, 1, 1), lambda: unfolded(images, 3, 1) @ taps],
+        [lambda: own(weight=False)],
+        [lambda: own(weight=True), lambda: pixels.t() @ columns],
+    ]
+    narrow: list[Callable[[], object]] = [
+        lambda: narrow_maps.convolved(images, kernel),
+        lambda: narrow_maps.image_gradient(upstream, kernel),
+        lambda: narrow_maps.weight_gradient(upstream, images),
+    ]
+    before = [min(timed(call, rounds) for call in calls) for calls in former]
+    after = [timed(call, rounds) for call in narrow]
+    cells = " | ".join(f"{old:.2f}, {new:.2f}" for old, new in zip(before, after, strict=True))
+    return f"| {batch} | {channels} | {size[0]}x{size[1]} | {cells} | {sum(before) / sum(after):.2f}x |"
+
+
+def main() -> None:
+    """Print Markdown tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--layers", action="store_true", help="time single convolutions")
+    given = parser.parse_args()
+    keep_freed_memory()
+    command = f"python -m benchmarks.step_parts --rounds {given.rounds}{' --layers' if given.layers else ''}"
+    print(heading(f"{command}, {torch.get_num_threads()} threads").partition("\n")[0], end="\n\n")
+    for row in (layer_rows if given.layers else network_rows)(given.rounds):
+        print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()
