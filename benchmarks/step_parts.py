@@ -102,9 +102,12 @@ def layer_row(batch: int, channels: int, size: tuple[int, int], rounds: int) -> 
         lambda: narrow_maps.image_gradient(upstream, kernel),
         lambda: narrow_maps.weight_gradient(upstream, images),
     ]
+    if min(size) > 2:  # the kernel's gradient alone is for them
+        former, narrow = former[2:], narrow[2:]
     before = [min(timed(call, rounds) for call in calls) for calls in former]
     after = [timed(call, rounds) for call in narrow]
     cells = " | ".join(f"{old:.2f}, {new:.2f}" for old, new in zip(before, after, strict=True))
+    cells = " | " * (3 - len(after)) + cells
     return f"| {batch} | {channels} | {size[0]}x{size[1]} | {cells} | {sum(before) / sum(after):.2f}x |"
 
 

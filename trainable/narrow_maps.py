@@ -11,7 +11,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-FEW_PIXELS = 8
+FEW_PIXELS = 6
 """Most pixels of a map with a side of one or two."""
 WORTH = 8e6
 """Least channels of the input times those of the output times images: below, copies outweigh products."""
