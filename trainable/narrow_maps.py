@@ -1,7 +1,7 @@
 """3x3 convolutions over maps with a side of one or two pixels, and kernels' gradients tap by tap, as products.
 
-On such maps most of a kernel's taps lie beside the image. Unfolding them multiplies by zeros: of what a map of
-2x3 pixels has multiplied, half is nothing. Here a pixel is multiplied by the taps that reach it.
+On such maps about half of a kernel's taps or more lie beside the image, and unfolded images multiply them by
+zeros. Here a pixel is multiplied by the taps that reach it.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ def is_worth_it(images: torch.Size, out_channels: int) -> bool:
     return images[0] * images[1] * out_channels >= WORTH
 
 
-def convolved(images: Tensor, weight: Tensor) -> Tensor:
+def convolved(images: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return the convolution `(N, K, H, W)`, channels-last, by a kernel `(K, C, 3, 3)` padded by one pixel.
 
     Args:
         images: `(N, C, H, W)`, a side of which is at most two; stride and dilation are one.
         weight: The kernel.
+        bias: `(K,)`, or None.
     """
     seen, taps, turned = _aligned(images, weight)
     number, length, side, channels = seen.shape
@@ -41,12 +42,17 @@ def convolved(images: Tensor, weight: Tensor) -> Tensor:
     for pixel in range(side):
         rows[pixel] = taps[:, :, 1 - pixel : 1 - pixel + side]
     matrix, width = rows.view(side * len(weight), -1), side * channels
-    out = seen.new_empty(number, length, side, len(weight))
+    # Not a view of what is multiplied: what follows may well overwrite it, as activations do.
+    size = (number, len(weight), *images.shape[2:])
+    out = torch.empty(size, dtype=seen.dtype, memory_format=torch.channels_last)
+    places = out.permute(0, 3, 2, 1) if turned else out.permute(0, 2, 3, 1)
     for place in range(length):
         low, high = max(0, place - 1), min(length, place + 2)
-        reached = matrix[:, (low - place + 1) * width : (high - place + 1) * width]
-        out[:, place] = (seen[:, low:high].reshape(number, -1) @ reached.t()).view(number, side, -1)
-    return _laid_back(out, turned)
+        reached = matrix[:, (low - place + 1) * width : (high - place + 1) * width].t()
+        pixels = seen[:, low:high].reshape(number, -1)
+        found = pixels @ reached if bias is None else torch.addmm(bias.repeat(side), pixels, reached)
+        places[:, place] = found.view(number, side, -1)
+    return out
 
 
 def image_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
@@ -63,7 +69,11 @@ def image_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
         low, high = max(0, place - 1), min(length, place + 2)
         reaching = rows[low - place + 1 : high - place + 1].view(-1, side * channels)
         out[:, place] = (seen[:, low:high].reshape(number, -1) @ reaching).view(number, side, -1)
-    return _laid_back(out, turned)
+    return (
+        (out.transpose(1, 2) if turned else out)
+        .permute(0, 3, 1, 2)
+        .contiguous(memory_format=torch.channels_last)
+    )
 
 
 def weight_gradient(gradient: Tensor, images: Tensor) -> Tensor:
@@ -98,11 +108,6 @@ def _aligned(maps: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, bool]:
     if turned:
         pixels, taps = pixels.transpose(1, 2), taps.transpose(1, 2)
     return pixels.contiguous(), taps, turned
-
-
-def _laid_back(out: Tensor, turned: bool) -> Tensor:
-    """Return `(N, K, H, W)` of `(N, L, S, K)`, channels-last and in memory of its own."""
-    return (out.transpose(1, 2).contiguous() if turned else out).permute(0, 3, 1, 2)
 
 
 __all__ = ["convolved", "image_gradient", "is_narrow", "is_worth_it", "weight_gradient"]

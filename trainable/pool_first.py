@@ -35,7 +35,8 @@ def pool_first(model: nn.Module) -> list[str]:
     """Have `model` pool before its ReLUs where a max pooling follows one; return the poolings' names.
 
     Gradients are the same too: of a window without positive numbers nothing passes either way, of another its
-    first largest number has it all. Only the classes change.
+    first largest number has it all. Only the classes change. A forward hook on the ReLU sees its output; what
+    reads the pooling's input, or calls the ReLU by itself, sees what that was given.
 
     Args:
         model: Neighbours are known in `nn.Sequential`s and in the stems of timm's and torchvision's ResNets.

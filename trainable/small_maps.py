@@ -121,8 +121,7 @@ class _SmallMap(torch.autograd.Function):
         ctx.stride, ctx.narrow, ctx.by_taps = stride, narrow, by_taps
         ctx.save_for_backward(images, weight, None if by_taps else columns)
         if narrow:
-            convolved = narrow_maps.convolved(images, weight)
-            return convolved if bias is None else convolved.add_(bias[:, None, None])
+            return narrow_maps.convolved(images, weight, bias)
         if columns is None:
             return functional.conv2d(images, weight, bias, stride, kernel // 2)
         taps = weight.permute(0, 2, 3, 1).flatten(1).t()

@@ -11,6 +11,9 @@ from torch.nn import functional
 
 from tests.trainable.test_small_maps import passed
 from trainable import narrow_maps, small_maps
+from trainable.backbones import build_backbone
+from trainable.config import Backbone
+from trainable.precision_choice import faster_precision
 from trainable.small_maps import multiplied, quicken_small_maps
 
 NARROW = [(1, 1), (1, 2), (2, 1), (2, 2), (2, 3), (3, 2), (1, 6), (6, 1)]
@@ -30,9 +33,10 @@ def test_convolution_and_gradients_are_torchs(size, layout):
     upstream = torch.randn(3, 7, *size, dtype=torch.float64)
     of_images, of_weight = gradients(images, weight, upstream)
     with torch.no_grad():
-        found = narrow_maps.convolved(images, weight)
-        assert torch.allclose(found, functional.conv2d(images, weight, None, 1, 1))
-        assert found.is_contiguous(memory_format=torch.channels_last)
+        for bias in (None, torch.randn(7, dtype=torch.float64)):
+            found = narrow_maps.convolved(images, weight, bias)
+            assert torch.allclose(found, functional.conv2d(images, weight, bias, 1, 1))
+            assert found.is_contiguous(memory_format=torch.channels_last)
         assert torch.allclose(narrow_maps.image_gradient(upstream, weight), of_images)
         assert torch.allclose(narrow_maps.weight_gradient(upstream, images), of_weight)
 
@@ -72,6 +76,35 @@ def test_a_layer_with_enough_channels_and_images_takes_them(size, bias, monkeypa
     assert quick.weight.grad.stride() == quick.weight.stride()
     narrow = size in NARROW
     assert calls == (["convolved", "image_gradient", "weight_gradient"] if narrow else ["weight_gradient"])
+
+
+@pytest.mark.usefixtures("products_everywhere")
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("size", NARROW)
+def test_what_follows_may_overwrite_the_output(size, bias, monkeypatch):
+    monkeypatch.setattr(narrow_maps, "WORTH", 0)
+    torch.manual_seed(0)
+    quick = nn.Conv2d(64, 64, 3, padding=1, bias=bias).to(memory_format=torch.channels_last)
+    assert quicken_small_maps(nn.Sequential(quick)) == ["0"]
+    images = torch.randn(6, 64, *size).contiguous(memory_format=torch.channels_last)
+    twin = copy.deepcopy(quick)
+    wanted = passed(nn.Sequential(twin, nn.ReLU()), images, bf16=True)
+    got = passed(nn.Sequential(quick, nn.ReLU(inplace=True)), images, bf16=True)
+    for one, two in zip(wanted, got, strict=True):
+        assert torch.equal(one, two)
+
+
+@pytest.mark.usefixtures("products_everywhere")
+def test_a_network_without_norms_trains():
+    """Its activations overwrite what the convolutions return; 32 images are what `precision: auto` times."""
+    torch.manual_seed(0)
+    model = build_backbone(Backbone(name="vgg11"), 5, (32, 32), 3).to(memory_format=torch.channels_last)
+    assert quicken_small_maps(model)
+    images = torch.randn(32, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    assert faster_precision(model, (32, 32), 3, 0.95) in ("bf16", "fp32")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model(images).float().square().mean().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ FEWEST = 100_000
 
 
 class _Flat(torch.optim.Optimizer):
-    """Takes its step on weights that are turned round."""
+    """Takes its step on weights that are turned round. Hooks on steps, if there were any, would run twice."""
 
     def step(self, closure: Callable[[], float] | None = None) -> Any:
         """Take torch's step; a closure, which must see the weights as they are, is called before.
@@ -53,13 +53,15 @@ class FlatAdamW(_Flat, torch.optim.AdamW):
 @contextmanager
 def flattened(optimizer: torch.optim.Optimizer) -> Iterator[None]:
     """Have large channels-last weights on a CPU be contiguous, `(K, H, W, C)`, while the block runs."""
-    weights = [p for group in optimizer.param_groups for p in group["params"] if _is_to_be_turned(optimizer, p)]
+    turned: list[Tensor] = []
     try:
-        for weight in weights:
-            _turn(optimizer, weight, (0, 2, 3, 1))
+        for weight in (p for group in optimizer.param_groups for p in group["params"]):
+            if _is_to_be_turned(optimizer, weight):
+                _turn(optimizer, weight, (0, 2, 3, 1))
+                turned.append(weight)
         yield
     finally:
-        for weight in weights:
+        for weight in turned:
             _turn(optimizer, weight, (0, 3, 1, 2))
 
 
