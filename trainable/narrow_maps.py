@@ -1,4 +1,4 @@
-"""3x3 convolutions over maps with a side of one or two pixels, and kernels' gradients tap by tap, as products.
+"""3x3 convolutions over maps with a side of one or two, and gradients over small maps, without their zeros.
 
 On such maps about half of a kernel's taps or more lie beside the image, and unfolded images multiply them by
 zeros. Here a pixel is multiplied by the taps that reach it.
@@ -10,11 +10,17 @@ from itertools import product
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 FEW_PIXELS = 6
 """Most pixels of a map with a side of one or two."""
-WORTH = 8e6
+FEW_OUTPUTS = 9
+"""Most pixels of the output of a convolution with a stride of two for `strided_image_gradient`."""
+WORTH, STRIDED_WORTH = 8e6, 1.6e7
 """Least channels of the input times those of the output times images: below, copies outweigh products."""
+
+_REACHING = (((1, 0),), ((2, 0), (0, 1)))
+"""Rows of a kernel with a stride of two that reach an even row of pixels, an odd one, and how far down from."""
 
 
 def is_narrow(shape: torch.Size) -> bool:
@@ -23,9 +29,9 @@ def is_narrow(shape: torch.Size) -> bool:
     return min(height, width) <= 2 and height * width <= FEW_PIXELS
 
 
-def is_worth_it(images: torch.Size, out_channels: int) -> bool:
-    """Return whether channels and images are so many that products take longer than copies."""
-    return images[0] * images[1] * out_channels >= WORTH
+def is_worth_it(images: torch.Size, out_channels: int, stride: int) -> bool:
+    """Return whether channels and images `(N, C, H, W)` are so many that products take longer than copies."""
+    return images[0] * images[1] * out_channels >= (WORTH if stride == 1 else STRIDED_WORTH)
 
 
 def convolved(images: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -76,29 +82,65 @@ def image_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
     )
 
 
-def weight_gradient(gradient: Tensor, images: Tensor) -> Tensor:
+def strided_image_gradient(gradient: Tensor, weight: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the images' gradient `(N, C, H, W)`, channels-last, of a convolution with a stride of two.
+
+    Pixels in even rows are reached by the middle row of taps alone, those in odd rows by the two others, and
+    columns likewise. Each of the four kinds of pixels is one product.
+
+    Args:
+        gradient: Of the output, `(N, K, P, Q)`, P and Q being half of H and W, rounded up.
+        weight: The kernel `(K, C, 3, 3)`.
+        size: H and W.
+    """
+    number, channels = len(gradient), weight.shape[1]
+    upstream = functional.pad(gradient.permute(0, 2, 3, 1), (0, 0, 0, 1, 0, 1))
+    taps = weight.permute(2, 3, 0, 1)
+    found = torch.empty((number, channels, *size), dtype=gradient.dtype, memory_format=torch.channels_last)
+    pixels = found.permute(0, 2, 3, 1)
+    for odd_row, odd_column in product((0, 1), repeat=2):
+        kind = pixels[:, odd_row::2, odd_column::2]
+        height, width = kind.shape[1:3]
+        reaching = [
+            (upstream[:, down : down + height, right : right + width], taps[row, column])
+            for row, down in _REACHING[odd_row]
+            for column, right in _REACHING[odd_column]
+        ]
+        above = torch.cat([pixels for pixels, _ in reaching], 3).flatten(0, 2)
+        kind.copy_((above @ torch.cat([tap for _, tap in reaching])).view(kind.shape))
+    return found
+
+
+def weight_gradient(gradient: Tensor, images: Tensor, stride: int = 1) -> Tensor:
     """Return the gradient `(K, C, 3, 3)` of the kernel, laid out channels-last; maps may be of any size.
 
     Args:
-        gradient: Of the output, `(N, K, H, W)`.
+        gradient: Of the output, `(N, K, P, Q)`, P and Q being H and W over the stride, rounded up.
         images: `(N, C, H, W)`.
+        stride: 1 or 2.
     """
     upstream, pixels = gradient.permute(0, 2, 3, 1), images.permute(0, 2, 3, 1)
     height, width = images.shape[2:]
-    made = upstream.new_zeros if min(height, width) == 1 else upstream.new_empty  # some taps reach nothing
+    made = upstream.new_zeros if min(height, width) <= stride else upstream.new_empty  # some taps reach nothing
     taps = made(gradient.shape[1], 3, 3, images.shape[1])
-    for row, column in product(range(3), repeat=2):
-        (rows, seen_rows), (columns, seen_columns) = _reached(height, row), _reached(width, column)
-        above = upstream[:, rows, columns].reshape(-1, gradient.shape[1])
-        if len(above):
-            taps[:, row, column] = above.t() @ pixels[:, seen_rows, seen_columns].reshape(-1, images.shape[1])
+    for column in range(3):
+        columns, seen_columns = _reached(width, column, stride)
+        # Rows in front, so that those which a tap reaches lie together.
+        above = upstream[:, :, columns].transpose(0, 1).contiguous()
+        below = pixels[:, :, seen_columns].transpose(0, 1).contiguous()
+        for row in range(3):
+            rows, seen_rows = _reached(height, row, stride)
+            if above[rows].numel():
+                taps[:, row, column] = above[rows].flatten(0, 2).t() @ below[seen_rows].flatten(0, 2)
     return taps.permute(0, 3, 1, 2)
 
 
-def _reached(extent: int, tap: int) -> tuple[slice, slice]:
+def _reached(extent: int, tap: int, stride: int) -> tuple[slice, slice]:
     """Return the places from which `tap` (0 to 2) reaches a pixel, and the pixels that it reaches."""
-    low, high = max(0, 1 - tap), min(extent, extent + 1 - tap)
-    return slice(low, max(low, high)), slice(low + tap - 1, max(low, high) + tap - 1)
+    low, high = 1 if tap == 0 else 0, (extent - tap) // stride + 1
+    high = max(low, min(high, (extent - 1) // stride + 1))
+    first = stride * low + tap - 1
+    return slice(low, high), slice(first, first + stride * (high - low), stride)
 
 
 def _aligned(maps: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, bool]:
@@ -110,4 +152,11 @@ def _aligned(maps: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, bool]:
     return pixels.contiguous(), taps, turned
 
 
-__all__ = ["convolved", "image_gradient", "is_narrow", "is_worth_it", "weight_gradient"]
+__all__ = [
+    "convolved",
+    "image_gradient",
+    "is_narrow",
+    "is_worth_it",
+    "strided_image_gradient",
+    "weight_gradient",
+]

@@ -82,7 +82,7 @@ def multiplied(kernel: int, stride: int, out_channels: int, images: torch.Size) 
 
 def _is_narrow(kernel: int, stride: int, out_channels: int, images: torch.Size) -> bool:
     """Return whether most taps of the kernel lie beside the images, and products are large enough to mind."""
-    worth = narrow_maps.is_worth_it(images, out_channels)
+    worth = narrow_maps.is_worth_it(images, out_channels, stride)
     return (kernel, stride) == (3, 1) and worth and narrow_maps.is_narrow(images)
 
 
@@ -114,11 +114,13 @@ class _SmallMap(torch.autograd.Function):
     def forward(
         ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, stride: int, whole: bool
     ) -> Tensor:
-        kernel = weight.shape[2]
+        kernel, pixels = weight.shape[2], prod(_output(images.shape, stride))
+        worth = kernel == 3 and narrow_maps.is_worth_it(images.shape, len(weight), stride)
         narrow = whole and _is_narrow(kernel, stride, len(weight), images.shape)
-        by_taps = (kernel, stride) == (3, 1) and narrow_maps.is_worth_it(images.shape, len(weight))
+        by_taps = worth and pixels <= FEW_PIXELS[1]
         columns = unfolded(images, kernel, stride) if whole and not narrow else None
         ctx.stride, ctx.narrow, ctx.by_taps = stride, narrow, by_taps
+        ctx.strided = worth and stride == 2 and pixels <= narrow_maps.FEW_OUTPUTS
         ctx.save_for_backward(images, weight, None if by_taps else columns)
         if narrow:
             return narrow_maps.convolved(images, weight, bias)
@@ -128,11 +130,11 @@ class _SmallMap(torch.autograd.Function):
         size = (len(images), len(weight), *_output(images.shape, stride))
         # Not a view of the product: what follows may well overwrite it, as activations do.
         convolved = torch.empty(size, dtype=images.dtype, memory_format=torch.channels_last)
-        pixels = convolved.permute(0, 2, 3, 1).flatten(0, 2)
+        rows = convolved.permute(0, 2, 3, 1).flatten(0, 2)
         if bias is None:
-            torch.mm(columns, taps, out=pixels)
+            torch.mm(columns, taps, out=rows)
         else:
-            torch.addmm(bias, columns, taps, out=pixels)
+            torch.addmm(bias, columns, taps, out=rows)
         return convolved
 
     @staticmethod
@@ -145,12 +147,15 @@ class _SmallMap(torch.autograd.Function):
         with torch.autocast("cpu", enabled=False):
             if ctx.needs_input_grad[0] and ctx.narrow:
                 of_images = narrow_maps.image_gradient(gradient, weight)
+            elif ctx.needs_input_grad[0] and ctx.strided:
+                size = images.shape[2], images.shape[3]
+                of_images = narrow_maps.strided_image_gradient(gradient, weight, size)
             elif ctx.needs_input_grad[0]:
                 beside = kernel // 2, kernel // 2
                 of_images = torchs_gradient(gradient, images, weight, (stride, stride), beside, 1, weight=False)
             pixels = gradient.permute(0, 2, 3, 1).flatten(0, 2)
             if ctx.needs_input_grad[1] and ctx.by_taps:
-                of_weight = narrow_maps.weight_gradient(gradient, images)
+                of_weight = narrow_maps.weight_gradient(gradient, images, stride)
             elif ctx.needs_input_grad[1]:
                 columns = unfolded(images, kernel, stride) if columns is None else columns
                 of_weight = (pixels.t() @ columns).view(len(weight), kernel, kernel, -1).permute(0, 3, 1, 2)
