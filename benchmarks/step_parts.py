@@ -4,8 +4,8 @@
 
 A bare step of a network with one of them against the same without, batch 128, in turn, in the number format
 that `precision: auto` chooses. `--layers` times single convolutions instead, on which the bounds in
-`trainable/narrow_maps.py` rest: forward, gradient of the images and of the kernel, against the faster of
-torch's own and the product of unfolded images (the images' gradient: torch's own).
+`trainable/narrow_maps.py` rest: forward (with a stride of one), gradient of the images and of the kernel,
+against the faster of torch's own and the product of unfolded images (the images' gradient: torch's own).
 """
 
 from __future__ import annotations
@@ -33,13 +33,14 @@ from trainable.small_maps import unfolded
 from trainable.state import TrialState
 
 NETWORKS = ("resnet10t", "resnet18", "resnet50", "efficientnet_b0", "convnext_atto")
-BOUNDS: dict[str, tuple[ModuleType, str]] = {
-    "narrow maps": (narrow_maps, "WORTH"),
-    "turned weights": (flat, "FEWEST"),
+BOUNDS: dict[str, tuple[ModuleType, tuple[str, ...]]] = {
+    "narrow maps": (narrow_maps, ("WORTH", "STRIDED_WORTH")),
+    "turned weights": (flat, ("FEWEST",)),
 }
-"""What is left out where its bound is infinite."""
-OUTPUTS = ((1, 1), (1, 2), (2, 2), (2, 3), (2, 5), (4, 5))
-CHANNELS, BATCHES = (128, 256, 512), (32, 64, 128)
+"""What is left out where its bounds are infinite."""
+OUTPUTS = ((1, 1), (1, 2), (2, 2), (2, 3), (2, 5), (3, 3), (4, 5))
+CHANNELS, BATCHES = ((128, 128, 1), (256, 256, 1), (512, 512, 1), (128, 256, 2), (256, 512, 2)), (32, 64, 128)
+"""Channels of the input and of the output, and stride; images."""
 
 
 def bound_row(part: str, network: str, size: tuple[int, int], rounds: int) -> str:
@@ -48,7 +49,8 @@ def bound_row(part: str, network: str, size: tuple[int, int], rounds: int) -> st
     step, times = step_of(trial, size), []
 
     def without() -> float:
-        with mock.patch.object(*BOUNDS[part], float("inf")):
+        module, bounds = BOUNDS[part]
+        with mock.patch.multiple(module, **dict.fromkeys(bounds, float("inf"))):
             return step()
 
     step(), without()
@@ -77,38 +79,47 @@ def network_rows(rounds: int) -> Iterator[str]:
 
 def layer_rows(rounds: int) -> Iterator[str]:
     """Yield the layers' table."""
-    yield "| images | channels | output | forward, ms | gradient of the images | of the kernel | all three |"
-    yield "|---:|---:|---|---|---|---|---:|"
+    yield "| images | channels, stride | output | forward, ms | gradient of the images | of the kernel | all |"
+    yield "|---:|---|---|---|---|---|---:|"
     for size, channels, batch in product(OUTPUTS, CHANNELS, BATCHES):
-        yield layer_row(batch, channels, size, rounds)
+        yield layer_row(batch, *channels, size, rounds)
 
 
-def layer_row(batch: int, channels: int, size: tuple[int, int], rounds: int) -> str:
-    """Return a row of the layers' table: what it took before, and as a product without the zeros."""
+def layer_row(
+    batch: int, channels: int, out_channels: int, stride: int, size: tuple[int, int], rounds: int
+) -> str:
+    """Return a row of the layers' table: what it took before, and as products without the zeros."""
+    shape = stride * size[0], stride * size[1]
     images, upstream = (
-        torch.randn(batch, channels, *size).bfloat16().to(memory_format=torch.channels_last) for _ in range(2)
+        torch.randn(batch, *dims).bfloat16().to(memory_format=torch.channels_last)
+        for dims in ((channels, *shape), (out_channels, *size))
     )
-    kernel = torch.randn(channels, channels, 3, 3).bfloat16().to(memory_format=torch.channels_last)
-    columns, taps = unfolded(images, 3, 1), kernel.permute(0, 2, 3, 1).flatten(1).t()
+    kernel = torch.randn(out_channels, channels, 3, 3).bfloat16().to(memory_format=torch.channels_last)
+    columns, taps = unfolded(images, 3, stride), kernel.permute(0, 2, 3, 1).flatten(1).t()
     pixels = upstream.permute(0, 2, 3, 1).flatten(0, 2)
-    own = partial(torchs_gradient, upstream, images, kernel, (1, 1), (1, 1), 1)
+    own = partial(torchs_gradient, upstream, images, kernel, (stride, stride), (1, 1), 1)
     former: list[list[Callable[[], object]]] = [
-        [lambda: functional.conv2d(images, kernel, None, 1, 1), lambda: unfolded(images, 3, 1) @ taps],
+        [
+            lambda: functional.conv2d(images, kernel, None, stride, 1),
+            lambda: unfolded(images, 3, stride) @ taps,
+        ],
         [lambda: own(weight=False)],
         [lambda: own(weight=True), lambda: pixels.t() @ columns],
     ]
     narrow: list[Callable[[], object]] = [
         lambda: narrow_maps.convolved(images, kernel),
         lambda: narrow_maps.image_gradient(upstream, kernel),
-        lambda: narrow_maps.weight_gradient(upstream, images),
+        lambda: narrow_maps.weight_gradient(upstream, images, stride),
     ]
-    if min(size) > 2:  # the kernel's gradient alone is for them
-        former, narrow = former[2:], narrow[2:]
-    before = [min(timed(call, rounds) for call in calls) for calls in former]
-    after = [timed(call, rounds) for call in narrow]
+    if stride == 2:
+        narrow[1] = lambda: narrow_maps.strided_image_gradient(upstream, kernel, shape)
+    first = 1 if stride == 2 else 0 if min(size) <= 2 else 2
+    before = [min(timed(call, rounds) for call in calls) for calls in former[first:]]
+    after = [timed(call, rounds) for call in narrow[first:]]
     cells = " | ".join(f"{old:.2f}, {new:.2f}" for old, new in zip(before, after, strict=True))
-    cells = " | " * (3 - len(after)) + cells
-    return f"| {batch} | {channels} | {size[0]}x{size[1]} | {cells} | {sum(before) / sum(after):.2f}x |"
+    layer = f"{channels} to {out_channels}{', 2' if stride == 2 else ''}"
+    gained = f"{sum(before) / sum(after):.2f}x"
+    return f"| {batch} | {layer} | {size[0]}x{size[1]} | {' | ' * first}{cells} | {gained} |"
 
 
 def main() -> None:
