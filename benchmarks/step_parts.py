@@ -109,17 +109,18 @@ def layer_row(
     narrow: list[Callable[[], object]] = [
         lambda: narrow_maps.convolved(images, kernel),
         lambda: narrow_maps.image_gradient(upstream, kernel),
-        lambda: narrow_maps.weight_gradient(upstream, images, stride),
+        lambda: narrow_maps.weight_gradient(upstream, images),
     ]
+    first, last = (0 if min(size) <= 2 else 2), 3
     if stride == 2:
-        narrow[1] = lambda: narrow_maps.strided_image_gradient(upstream, kernel, shape)
-    first = 1 if stride == 2 else 0 if min(size) <= 2 else 2
-    before = [min(timed(call, rounds) for call in calls) for calls in former[first:]]
-    after = [timed(call, rounds) for call in narrow[first:]]
+        narrow[1], first, last = lambda: narrow_maps.strided_image_gradient(upstream, kernel, shape), 1, 2
+    before = [min(timed(call, rounds) for call in calls) for calls in former[first:last]]
+    after = [timed(call, rounds) for call in narrow[first:last]]
     cells = " | ".join(f"{old:.2f}, {new:.2f}" for old, new in zip(before, after, strict=True))
     layer = f"{channels} to {out_channels}{', 2' if stride == 2 else ''}"
     gained = f"{sum(before) / sum(after):.2f}x"
-    return f"| {batch} | {layer} | {size[0]}x{size[1]} | {' | ' * first}{cells} | {gained} |"
+    filled = f"{' | ' * first}{cells}{' | ' * (3 - last)}"
+    return f"| {batch} | {layer} | {size[0]}x{size[1]} | {filled} | {gained} |"
 
 
 def main() -> None:

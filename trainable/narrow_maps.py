@@ -111,36 +111,33 @@ def strided_image_gradient(gradient: Tensor, weight: Tensor, size: tuple[int, in
     return found
 
 
-def weight_gradient(gradient: Tensor, images: Tensor, stride: int = 1) -> Tensor:
+def weight_gradient(gradient: Tensor, images: Tensor) -> Tensor:
     """Return the gradient `(K, C, 3, 3)` of the kernel, laid out channels-last; maps may be of any size.
 
     Args:
-        gradient: Of the output, `(N, K, P, Q)`, P and Q being H and W over the stride, rounded up.
+        gradient: Of the output, `(N, K, H, W)`; stride and dilation are one.
         images: `(N, C, H, W)`.
-        stride: 1 or 2.
     """
     upstream, pixels = gradient.permute(0, 2, 3, 1), images.permute(0, 2, 3, 1)
     height, width = images.shape[2:]
-    made = upstream.new_zeros if min(height, width) <= stride else upstream.new_empty  # some taps reach nothing
+    made = upstream.new_zeros if min(height, width) == 1 else upstream.new_empty  # some taps reach nothing
     taps = made(gradient.shape[1], 3, 3, images.shape[1])
     for column in range(3):
-        columns, seen_columns = _reached(width, column, stride)
+        columns, seen_columns = _reached(width, column)
         # Rows in front, so that those which a tap reaches lie together.
         above = upstream[:, :, columns].transpose(0, 1).contiguous()
         below = pixels[:, :, seen_columns].transpose(0, 1).contiguous()
         for row in range(3):
-            rows, seen_rows = _reached(height, row, stride)
+            rows, seen_rows = _reached(height, row)
             if above[rows].numel():
                 taps[:, row, column] = above[rows].flatten(0, 2).t() @ below[seen_rows].flatten(0, 2)
     return taps.permute(0, 3, 1, 2)
 
 
-def _reached(extent: int, tap: int, stride: int) -> tuple[slice, slice]:
+def _reached(extent: int, tap: int) -> tuple[slice, slice]:
     """Return the places from which `tap` (0 to 2) reaches a pixel, and the pixels that it reaches."""
-    low, high = 1 if tap == 0 else 0, (extent - tap) // stride + 1
-    high = max(low, min(high, (extent - 1) // stride + 1))
-    first = stride * low + tap - 1
-    return slice(low, high), slice(first, first + stride * (high - low), stride)
+    low, high = max(0, 1 - tap), min(extent, extent + 1 - tap)
+    return slice(low, max(low, high)), slice(low + tap - 1, max(low, high) + tap - 1)
 
 
 def _aligned(maps: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, bool]:

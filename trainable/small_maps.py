@@ -117,7 +117,7 @@ class _SmallMap(torch.autograd.Function):
         kernel, pixels = weight.shape[2], prod(_output(images.shape, stride))
         worth = kernel == 3 and narrow_maps.is_worth_it(images.shape, len(weight), stride)
         narrow = whole and _is_narrow(kernel, stride, len(weight), images.shape)
-        by_taps = worth and pixels <= FEW_PIXELS[1]
+        by_taps = worth and stride == 1
         columns = unfolded(images, kernel, stride) if whole and not narrow else None
         ctx.stride, ctx.narrow, ctx.by_taps = stride, narrow, by_taps
         ctx.strided = worth and stride == 2 and pixels <= narrow_maps.FEW_OUTPUTS
@@ -155,7 +155,7 @@ class _SmallMap(torch.autograd.Function):
                 of_images = torchs_gradient(gradient, images, weight, (stride, stride), beside, 1, weight=False)
             pixels = gradient.permute(0, 2, 3, 1).flatten(0, 2)
             if ctx.needs_input_grad[1] and ctx.by_taps:
-                of_weight = narrow_maps.weight_gradient(gradient, images, stride)
+                of_weight = narrow_maps.weight_gradient(gradient, images)
             elif ctx.needs_input_grad[1]:
                 columns = unfolded(images, kernel, stride) if columns is None else columns
                 of_weight = (pixels.t() @ columns).view(len(weight), kernel, kernel, -1).permute(0, 3, 1, 2)
