@@ -10,6 +10,7 @@ from optuna.distributions import CategoricalChoiceType
 from optuna.trial import FrozenTrial, TrialState
 
 from tailtune.centre import Centre
+from tailtune.columns import Columns
 from tailtune.neighbour import Neighbour, best_parameters
 from tailtune.tpe import WaryTPE
 
@@ -18,7 +19,9 @@ BEGINNING = 10
 REFUSED_BEFORE_RANDOM = 10
 
 
-def algorithm_for(trials: Sequence[FrozenTrial], seed: int, *, refused: int = 0) -> optuna.samplers.BaseSampler:
+def algorithm_for(
+    trials: Sequence[FrozenTrial], seed: int, *, refused: int = 0, columns: Columns | None = None
+) -> optuna.samplers.BaseSampler:
     """Return the search algorithm for one suggestion.
 
     The first trial is the space's centre; then come neighbours of the best so far, until ten have ended and TPE
@@ -29,6 +32,7 @@ def algorithm_for(trials: Sequence[FrozenTrial], seed: int, *, refused: int = 0)
         trials: All of the study, whatever their state.
         seed: Of the draws.
         refused: Suggestions in a row that were duplicates or broke a rule.
+        columns: Of the same study, from one suggestion to the next; None reads all trials anew.
     """
     if refused >= REFUSED_BEFORE_RANDOM:
         return optuna.samplers.RandomSampler(seed)
@@ -36,14 +40,21 @@ def algorithm_for(trials: Sequence[FrozenTrial], seed: int, *, refused: int = 0)
         return Centre()
     if sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials) < BEGINNING:
         return Neighbour(best_parameters(trials), seed)
-    return search_algorithm(seed)
+    return search_algorithm(seed, columns)
 
 
-def search_algorithm(seed: int) -> optuna.samplers.BaseSampler:
+def search_algorithm(seed: int, columns: Columns | None = None) -> optuna.samplers.BaseSampler:
     """Return TPE as a search uses it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return WaryTPE(multivariate=True, group=True, constant_liar=True, n_startup_trials=BEGINNING, seed=seed)
+        return WaryTPE(
+            multivariate=True,
+            group=True,
+            constant_liar=True,
+            n_startup_trials=BEGINNING,
+            seed=seed,
+            columns=columns,
+        )
 
 
 def enqueue(study: optuna.Study, points: Sequence[tuple[str, dict[str, CategoricalChoiceType]]]) -> None:

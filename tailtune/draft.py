@@ -28,14 +28,14 @@ class Draft:
     Args:
         study: With the search algorithm that is to suggest.
         storage: The storage that `study` lives in.
+        trials: All of the study, as they are now.
 
     Attributes:
         trial: What a space suggests from.
     """
 
-    def __init__(self, study: optuna.Study, storage: BaseStorage) -> None:
+    def __init__(self, study: optuna.Study, storage: BaseStorage, trials: list[FrozenTrial]) -> None:
         self._storage, self._study_id = storage, study._study_id
-        trials = study.get_trials(deepcopy=False)
         self._frozen = FrozenTrial(
             number=len(trials),
             state=TrialState.RUNNING,

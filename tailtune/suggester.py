@@ -12,6 +12,7 @@ from analysis.errors import TailtuneError
 from tailtune.algorithm import algorithm_for
 from tailtune.asha import own_grace
 from tailtune.centre import Centre
+from tailtune.columns import Columns
 from tailtune.draft import Draft
 from tailtune.exchange import Space
 from tailtune.seeds import derived_seed
@@ -59,6 +60,7 @@ class Suggester:
         self._study, self._books, self._space, self._base = study, books, space, base
         self._grace_epochs, self._seed, self._repeats = grace_epochs, seed, repeats
         self._seen: Counter[str] = Counter()
+        self._columns = Columns()
 
     @property
     def has_suggested(self) -> bool:
@@ -80,8 +82,8 @@ class Suggester:
         """
         trials = self._study.get_trials(deepcopy=False)
         seed = derived_seed(self._seed, "suggest", len(trials))
-        self._study.sampler = algorithm_for(trials, seed, refused=refused)
-        draft = Draft(self._study, self._books.storage)
+        self._study.sampler = algorithm_for(trials, seed, refused=refused, columns=self._columns)
+        draft = Draft(self._study, self._books.storage, trials)
         return self._resolve(draft.trial, ray_id, draft)
 
     def completed(self, number: int) -> Suggestion | str:

@@ -7,13 +7,24 @@ import inspect
 from collections.abc import Container
 from typing import Any, cast
 
+import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.samplers._tpe import sampler as optunas
 from optuna.trial import FrozenTrial, TrialState
 
+from tailtune.columns import Columns
+
 _KNOWN = list(inspect.signature(optunas._split_trials).parameters) == ["study", "trials", "n_below"]
 """Whether this Optuna parts trials as `WaryTPE._sample` has it do; another one samples in its own way."""
+_READS = _KNOWN and list(inspect.signature(optunas.TPESampler._get_internal_repr).parameters) == [
+    "self",
+    "trials",
+    "search_space",
+    "study",
+]
+"""Whether it reads trials' parameters as `WaryTPE` can do for it."""
 
 
 class WaryTPE(optuna.samplers.TPESampler):
@@ -24,7 +35,15 @@ class WaryTPE(optuna.samplers.TPESampler):
 
     For each group of parameters that occur together Optuna goes through all trials to find the groups, then to
     read them and to part the good from the rest, with the same outcome each time.
+
+    Args:
+        columns: Of the same study, from one suggestion to the next; None reads all trials anew.
+        settings: As `optuna.samplers.TPESampler` takes them.
     """
+
+    def __init__(self, *, columns: Columns | None = None, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._columns = columns or Columns()
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
@@ -59,6 +78,16 @@ class WaryTPE(optuna.samplers.TPESampler):
         best = self._compare(drawn, self._compute_acquisition_func(drawn, *densities))
         return {name: one.to_external_repr(best[name]) for name, one in search_space.items()}
 
+    def _get_internal_repr(
+        self, trials: list[FrozenTrial], search_space: dict[str, BaseDistribution], *study: Any
+    ) -> dict[str, Any]:
+        """Return the parameters of those `trials` that have all of `search_space`, as numbers."""
+        if not _READS:
+            found: dict[str, Any] = super()._get_internal_repr(trials, search_space, *study)
+            return found
+        (view,) = study
+        return self._columns.observed(view.rows(trials, self), search_space)
+
 
 class _View(optuna.Study):
     """A study whose trials may look otherwise than they are stored."""
@@ -86,6 +115,7 @@ class _DivergedLast(_View):
         super().__init__(study)
         self._seen: dict[tuple[TrialState, ...] | None, list[FrozenTrial]] = {}
         self._parted: tuple[list[FrozenTrial], list[FrozenTrial]] | None = None
+        self._rows: list[NDArray[np.float64]] | None = None
 
     def _get_trials(
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
@@ -106,6 +136,13 @@ class _DivergedLast(_View):
             ended = sum(trial.state != TrialState.RUNNING for trial in trials)
             self._parted = optunas._split_trials(self, trials, optunas.default_gamma(ended))
         return self._parted
+
+    def rows(self, part: list[FrozenTrial], sampler: WaryTPE) -> NDArray[np.float64]:
+        """Return the parameters of the good trials or of the rest, whichever `part` is, as rows of numbers."""
+        assert self._parted is not None
+        if self._rows is None:
+            self._rows = sampler._columns.read(self._parted, lambda trial: sampler._get_params(trial, self))
+        return self._rows[0 if part is self._parted[0] else 1]
 
 
 def _without_epochs(trial: FrozenTrial) -> FrozenTrial:

@@ -22,7 +22,7 @@ def suggested(*, drafted: bool, count: int = 24) -> list[optuna.trial.FrozenTria
     for number in range(count):
         study.sampler = search_algorithm(number)
         if drafted:
-            draft = Draft(study, storage)
+            draft = Draft(study, storage, study.get_trials(deepcopy=False))
             SPACE.suggest(draft.trial, BASE)
             running.append(draft.keep().number)
         else:
@@ -46,10 +46,10 @@ def test_a_draft_is_suggested_what_a_trial_in_the_study_would_be() -> None:
 
 def test_a_draft_that_is_not_kept_leaves_nothing_and_one_that_is_leaves_all(tmp_path: Path) -> None:
     study = make(tmp_path).optuna()
-    left = Draft(study, study._storage)
+    left = Draft(study, study._storage, study.get_trials(deepcopy=False))
     ToySpace().suggest(left.trial, BASE)
     assert study.trials == []
-    kept = Draft(study, study._storage)
+    kept = Draft(study, study._storage, study.get_trials(deepcopy=False))
     ToySpace().suggest(kept.trial, BASE)
     kept.trial.set_user_attr("config", {"a": [1, 2]})
     kept.keep()
@@ -63,7 +63,7 @@ def test_a_draft_that_is_not_kept_leaves_nothing_and_one_that_is_leaves_all(tmp_
 
 def test_a_refused_draft_is_a_failed_trial_that_counts_for_nothing(tmp_path: Path) -> None:
     study = make(tmp_path).optuna()
-    draft = Draft(study, study._storage)
+    draft = Draft(study, study._storage, study.get_trials(deepcopy=False))
     ToySpace().suggest(draft.trial, BASE)
     assert draft.refuse(0, "w" * 1000) == "w" * 400
     (trial,) = study.trials
@@ -72,7 +72,7 @@ def test_a_refused_draft_is_a_failed_trial_that_counts_for_nothing(tmp_path: Pat
 
 def test_two_writers_are_noticed(tmp_path: Path) -> None:
     study = make(tmp_path).optuna()
-    draft = Draft(study, study._storage)
+    draft = Draft(study, study._storage, study.get_trials(deepcopy=False))
     study.ask()
     with pytest.raises(AssertionError, match="one writer"):
         draft.keep()

@@ -10,6 +10,7 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
+from tailtune.columns import Columns
 from tailtune.tpe import WaryTPE, _without_epochs
 
 SETTINGS: dict[str, Any] = {"multivariate": True, "group": True, "constant_liar": True, "n_startup_trials": 10}
@@ -68,11 +69,13 @@ def test_it_suggests_what_optunas_own_way_suggests(trials: int) -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     studies = {kind: study_of(trials) for kind in (WaryTPE, Plain)}
     drawn: dict[type, list[dict[str, Any]]] = {WaryTPE: [], Plain: []}
+    columns = Columns()  # as a search keeps them
     for seed in range(25):
         for kind, study in studies.items():
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                study.sampler = kind(seed=seed, **SETTINGS)
+                kept = {"columns": columns} if kind is WaryTPE else {}
+                study.sampler = kind(seed=seed, **SETTINGS, **kept)
             trial = study.ask()
             value = suggest(trial)
             drawn[kind].append(trial.params)
