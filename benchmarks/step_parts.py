@@ -1,17 +1,18 @@
 """What narrow maps as dense products, pooling before ReLU and steps on turned weights are worth on a CPU.
 
-    [OMP_NUM_THREADS=1] python -m benchmarks.step_parts [--rounds 15] [--layers]
+    [OMP_NUM_THREADS=1] python -m benchmarks.step_parts [--rounds 15] [--layers | --optimizers]
 
 A bare step of a network with one of them against the same without, batch 128, in turn, in the number format
 that `precision: auto` chooses. `--layers` times single convolutions instead, on which the bounds in
 `trainable/narrow_maps.py` rest: forward (with a stride of one), gradient of the images and of the kernel,
 against the faster of torch's own and the product of unfolded images (the images' gradient: torch's own).
+`--optimizers` times steps of the optimizers alone, on resnet10t's large kernels.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import product
@@ -19,14 +20,16 @@ from types import ModuleType
 from unittest import mock
 
 import torch
+from torch import nn
 from torch.nn import functional
 
-from benchmarks.epoch_efficiency import BATCH, SIZES, random_images, trial_config
-from benchmarks.kernels import NETWORKS_HEAD, network_row, step_of, timed
-from benchmarks.table import heading, shown
+from benchmarks.epoch_efficiency import BATCH, CLASSES, SIZES, random_images, trial_config
+from benchmarks.kernels import NETWORKS_HEAD, in_turn, network_row, step_of, timed
+from benchmarks.table import heading
 from trainable import narrow_maps
+from trainable.backbones import build_backbone
 from trainable.host_memory import keep_freed_memory
-from trainable.optimizers import flat
+from trainable.optimizers import OPTIMIZERS, flat
 from trainable.pool_first import PoolThenReLU
 from trainable.quick_convolution import torchs_gradient
 from trainable.small_maps import unfolded
@@ -43,25 +46,22 @@ CHANNELS, BATCHES = ((128, 128, 1), (256, 256, 1), (512, 512, 1), (128, 256, 2),
 """Channels of the input and of the output, and stride; images."""
 
 
-def bound_row(part: str, network: str, size: tuple[int, int], rounds: int) -> str:
-    """Return a row of the networks' table for what a bound leaves out."""
-    trial = TrialState(trial_config(network, 1), *random_images(BATCH, size), torch.device("cpu"))
-    step, times = step_of(trial, size), []
+def without(part: str, step: Callable[[], float]) -> Callable[[], float]:
+    """Return `step` with what the bounds of `part` decide on left out."""
+    module, bounds = BOUNDS[part]
 
-    def without() -> float:
-        module, bounds = BOUNDS[part]
+    def stepped() -> float:
         with mock.patch.multiple(module, **dict.fromkeys(bounds, float("inf"))):
             return step()
 
-    step(), without()
-    for number in range(rounds):
-        if number % 2:
-            other, one = without(), step()
-        else:
-            one, other = step(), without()
-        times.append((one, other))
-    milliseconds = 1e3 * statistics.median(one for one, _ in times)
-    ratios = shown([other / one for one, other in times], 2, "x")
+    return stepped
+
+
+def bound_row(part: str, network: str, size: tuple[int, int], rounds: int) -> str:
+    """Return a row of the networks' table for what a bound leaves out."""
+    trial = TrialState(trial_config(network, 1), *random_images(BATCH, size), torch.device("cpu"))
+    step = step_of(trial, size)
+    milliseconds, ratios = in_turn(step, without(part, step), rounds)
     return f"| {network} | {size[0]}x{size[1]} | {trial.precision.name} | {milliseconds:.0f} | {ratios} |"
 
 
@@ -123,16 +123,46 @@ def layer_row(
     return f"| {batch} | {layer} | {size[0]}x{size[1]} | {filled} | {gained} |"
 
 
+def optimizer_rows(rounds: int) -> Iterator[str]:
+    """Yield a table of the fused optimizers' steps on turned weights, and on weights as they lie."""
+    yield "| optimizer | ms a step | over the step without: median (every round) |\n|---|---:|---|"
+    network = build_backbone(trial_config("resnet10t", 1).backbone, CLASSES, SIZES[1], 3)
+    kernels = [
+        nn.Parameter(weight.detach().to(memory_format=torch.channels_last))
+        for weight in network.parameters()
+        if weight.ndim == 4 and weight.numel() >= flat.FEWEST
+    ]
+    for weight in kernels:
+        weight.grad = torch.randn_like(weight)
+    for name in ("sgd", "adam", "adamw"):
+        optimizer = OPTIMIZERS.parse(name).build([{"params": kernels, "weight_decay": 1e-4}])
+
+        def step(optimizer: torch.optim.Optimizer = optimizer) -> float:
+            start = time.perf_counter()
+            optimizer.step()
+            return time.perf_counter() - start
+
+        milliseconds, ratios = in_turn(step, without("turned weights", step), rounds)
+        yield f"| {name} | {milliseconds:.2f} | {ratios} |"
+
+
 def main() -> None:
     """Print Markdown tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--layers", action="store_true", help="time single convolutions")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--layers", action="store_true", help="time single convolutions")
+    which.add_argument("--optimizers", action="store_true", help="time steps of optimizers")
     given = parser.parse_args()
     keep_freed_memory()
-    command = f"python -m benchmarks.step_parts --rounds {given.rounds}{' --layers' if given.layers else ''}"
+    rows, flag = network_rows, ""
+    if given.layers:
+        rows, flag = layer_rows, " --layers"
+    elif given.optimizers:
+        rows, flag = optimizer_rows, " --optimizers"
+    command = f"python -m benchmarks.step_parts --rounds {given.rounds}{flag}"
     print(heading(f"{command}, {torch.get_num_threads()} threads").partition("\n")[0], end="\n\n")
-    for row in (layer_rows if given.layers else network_rows)(given.rounds):
+    for row in rows(given.rounds):
         print(row, flush=True)
 
 

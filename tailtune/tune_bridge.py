@@ -27,7 +27,7 @@ class Halted(BaseException):
     """Leaves Tune's loop at once. Not an `Exception`: Tune would turn one into a failed trial, or tidy up."""
 
 
-class LedgerSearcher(Searcher):  # type: ignore[misc]
+class LedgerSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
     """Hands out the ledger's trials, at most `concurrent` at a time.
 
     Args:
@@ -81,7 +81,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]
         """Nothing: the study is the only state."""
 
 
-class LedgerScheduler(TrialScheduler):  # type: ignore[misc]
+class LedgerScheduler(TrialScheduler):  # type: ignore[misc]  # Ray has no types
     """Passes every result to the ledger before Tune decides: Tune withholds the one on which it stops."""
 
     def __init__(self, ledger: Ledger, brake: Brake) -> None:
@@ -148,7 +148,7 @@ class LedgerScheduler(TrialScheduler):  # type: ignore[misc]
             raise Halted from fault
 
 
-class BrakeStopper(Stopper):  # type: ignore[misc]
+class BrakeStopper(Stopper):  # type: ignore[misc]  # Ray has no types
     """Ends the experiment when the brake is pulled.
 
     Args:
@@ -171,7 +171,7 @@ class BrakeStopper(Stopper):  # type: ignore[misc]
         return self._brake.reason is not None
 
 
-class Watch(Callback):  # type: ignore[misc]
+class Watch(Callback):  # type: ignore[misc]  # Ray has no types
     """Looks after what Tune does not tell: dropped trials, and a Ray that has died."""
 
     def __init__(self, scheduler: LedgerScheduler, brake: Brake) -> None:
@@ -193,7 +193,7 @@ def with_arguments(trainable: type, arguments: Mapping[str, Any]) -> type:
     objects there, at once and without a word, when its raylet is killed (seen with Ray 2.60).
     """
 
-    class WithArguments(trainable):  # type: ignore[misc]
+    class WithArguments(trainable):  # type: ignore[misc]  # a class that is known only when it runs
         def setup(self, config: dict[str, Any]) -> None:
             super().setup(config, **arguments)
 

@@ -87,9 +87,9 @@ def copy_weights(model: nn.Module, into: dict[str, Tensor]) -> dict[str, Tensor]
     known = model.frozen_keys & into.keys() if isinstance(model, FrozenNetwork) else set()
     # Safetensors wants no tensors that share their memory. Laid out as they are, they are copied at once.
     for key, value in model.state_dict().items():
-        held = into.get(key)
         if key in known:
             continue
+        held = into.get(key)
         if held is None or held.shape != value.shape or held.stride() != value.stride():
             held = into[key] = torch.empty_like(value, device="cpu")
         held.copy_(value.detach())

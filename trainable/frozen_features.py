@@ -51,8 +51,8 @@ class FrozenNetwork(nn.Module):
         for module in network.modules():
             if isinstance(module, _BatchNorm):
                 module.track_running_stats = False  # what renews statistics for an average leaves these alone
-        self.register_state_dict_post_hook(_without_prefix)  # type: ignore[no-untyped-call]
-        self.register_load_state_dict_pre_hook(_with_prefix)  # type: ignore[no-untyped-call]
+        self.register_state_dict_post_hook(_without_prefix)  # type: ignore[no-untyped-call]  # torch's has no types
+        self.register_load_state_dict_pre_hook(_with_prefix)  # type: ignore[no-untyped-call]  # torch's has no types
 
     @property
     def frozen_keys(self) -> set[str]:

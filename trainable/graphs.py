@@ -225,7 +225,7 @@ _FAILED: list[tuple[torch.cuda.CUDAGraph, torch.cuda.CUDAGraph]] = []
 @lru_cache
 def _side_stream(device: torch.device) -> torch.cuda.Stream:
     """Return the one stream of this process on which passes are recorded."""
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch's has no types
 
 
 def free_memory(device: torch.device) -> int:

@@ -55,15 +55,15 @@ class LaidOutSqueezeExcite(_LaidOut, _efficientnet_blocks.SqueezeExcite):  # typ
     """Of EfficientNets, MobileNetV3s, GhostNets."""
 
 
-class LaidOutSEModule(_LaidOut, SEModule):  # type: ignore[misc]
+class LaidOutSEModule(_LaidOut, SEModule):  # type: ignore[misc]  # timm has no types
     """Of ResNets, RegNets."""
 
 
-class LaidOutEffectiveSEModule(_LaidOut, EffectiveSEModule):  # type: ignore[misc]
+class LaidOutEffectiveSEModule(_LaidOut, EffectiveSEModule):  # type: ignore[misc]  # timm has no types
     """Of VoVNets."""
 
 
-class LaidOutFastAvgPool(_LaidOut, FastAdaptiveAvgPool):  # type: ignore[misc]
+class LaidOutFastAvgPool(_LaidOut, FastAdaptiveAvgPool):  # type: ignore[misc]  # timm has no types
     """Timm's other global average pooling."""
 
 

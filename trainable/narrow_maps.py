@@ -23,15 +23,16 @@ _REACHING = (((1, 0),), ((2, 0), (0, 1)))
 """Rows of a kernel with a stride of two that reach an even row of pixels, an odd one, and how far down from."""
 
 
-def is_narrow(shape: torch.Size) -> bool:
-    """Return whether images `(N, C, H, W)` of `shape` are so small that `convolved` is for them."""
-    height, width = shape[2:]
-    return min(height, width) <= 2 and height * width <= FEW_PIXELS
-
-
 def is_worth_it(images: torch.Size, out_channels: int, stride: int) -> bool:
     """Return whether channels and images `(N, C, H, W)` are so many that products take longer than copies."""
     return images[0] * images[1] * out_channels >= (WORTH if stride == 1 else STRIDED_WORTH)
+
+
+def is_narrow(images: torch.Size, out_channels: int, stride: int) -> bool:
+    """Return whether `convolved` and `image_gradient` are for images `(N, C, H, W)`: narrow, and worth it."""
+    height, width = images[2:]
+    fits = stride == 1 and min(height, width) <= 2 and height * width <= FEW_PIXELS
+    return fits and is_worth_it(images, out_channels, stride)
 
 
 def convolved(images: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -62,7 +63,10 @@ def convolved(images: Tensor, weight: Tensor, bias: Tensor | None = None) -> Ten
 
 
 def image_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
-    """Return the images' gradient `(N, C, H, W)`, channels-last, of the convolution's `(N, K, H, W)`."""
+    """Return the images' gradient `(N, C, H, W)`, channels-last, of the convolution's `(N, K, H, W)`.
+
+    It is `convolved` by the kernel turned round, whose copying would take longer than all the rest.
+    """
     seen, taps, turned = _aligned(gradient, weight)
     number, length, side, out_channels = seen.shape
     channels = taps.shape[3]
@@ -106,7 +110,7 @@ def strided_image_gradient(gradient: Tensor, weight: Tensor, size: tuple[int, in
             for row, down in _REACHING[odd_row]
             for column, right in _REACHING[odd_column]
         ]
-        above = torch.cat([pixels for pixels, _ in reaching], 3).flatten(0, 2)
+        above = torch.cat([places for places, _ in reaching], 3).flatten(0, 2)
         kind.copy_((above @ torch.cat([tap for _, tap in reaching])).view(kind.shape))
     return found
 

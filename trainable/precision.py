@@ -60,8 +60,8 @@ def wants_channels_last(
     For depthwise ones cuDNN compiles kernels when a process first sees a shape: four to fifteen seconds for an
     EfficientNet-B0 or a MobileNet, where torch's own contiguous kernels take one at most. Later on those are
     slower, by a twentieth to a half (`benchmarks/layout_on_gpu.py`): `MANY_OUTPUTS` says when that has come to
-    as much. A network that turns its maps round
-    itself, as ConvNeXts do for their normalisation, comes to the same kernels either way; so do all in fp16.
+    as much. A network that turns its maps round itself, as ConvNeXts do for their normalisation, comes to the
+    same kernels either way; so do all in fp16.
 
     Args:
         model: On the CPU, in either mode.
@@ -105,7 +105,7 @@ def keep_in_fp32(model: nn.Module, image_size: tuple[int, int], channels: int) -
         and (is_depthwise(conv) or (images.shape[2:].numel() == 1 and not isinstance(conv, SmallMapConv2d)))
     }
     for conv in found.values():
-        conv.forward = partial(_in_fp32, conv.forward)  # type: ignore[method-assign]
+        conv.forward = partial(_in_fp32, conv.forward)  # type: ignore[method-assign]  # of this instance alone
     return sorted(found)
 
 

@@ -76,14 +76,8 @@ def multiplied(kernel: int, stride: int, out_channels: int, images: torch.Size) 
     few = pixels <= FEW_PIXELS[1]
     if kernel == 1:
         return few, few
-    fewer = pixels <= FEWER_PIXELS or _is_narrow(kernel, stride, out_channels, images)
+    fewer = pixels <= FEWER_PIXELS or narrow_maps.is_narrow(images, out_channels, stride)
     return fewer or (few and out_channels >= WIDE), pixels <= FEW_PIXELS[stride]
-
-
-def _is_narrow(kernel: int, stride: int, out_channels: int, images: torch.Size) -> bool:
-    """Return whether most taps of the kernel lie beside the images, and products are large enough to mind."""
-    worth = narrow_maps.is_worth_it(images, out_channels, stride)
-    return (kernel, stride) == (3, 1) and worth and narrow_maps.is_narrow(images)
 
 
 def _fit(images: Tensor) -> bool:
@@ -114,20 +108,19 @@ class _SmallMap(torch.autograd.Function):
     def forward(
         ctx: Any, images: Tensor, weight: Tensor, bias: Tensor | None, stride: int, whole: bool
     ) -> Tensor:
-        kernel, pixels = weight.shape[2], prod(_output(images.shape, stride))
+        kernel, output = weight.shape[2], _output(images.shape, stride)
         worth = kernel == 3 and narrow_maps.is_worth_it(images.shape, len(weight), stride)
-        narrow = whole and _is_narrow(kernel, stride, len(weight), images.shape)
-        by_taps = worth and stride == 1
-        columns = unfolded(images, kernel, stride) if whole and not narrow else None
-        ctx.stride, ctx.narrow, ctx.by_taps = stride, narrow, by_taps
-        ctx.strided = worth and stride == 2 and pixels <= narrow_maps.FEW_OUTPUTS
-        ctx.save_for_backward(images, weight, None if by_taps else columns)
-        if narrow:
+        ctx.stride, ctx.by_taps = stride, worth and stride == 1
+        ctx.narrow = kernel == 3 and narrow_maps.is_narrow(images.shape, len(weight), stride)
+        ctx.strided = worth and stride == 2 and prod(output) <= narrow_maps.FEW_OUTPUTS
+        columns = unfolded(images, kernel, stride) if whole and not ctx.narrow else None
+        ctx.save_for_backward(images, weight, None if ctx.by_taps else columns)
+        if ctx.narrow:
             return narrow_maps.convolved(images, weight, bias)
         if columns is None:
             return functional.conv2d(images, weight, bias, stride, kernel // 2)
         taps = weight.permute(0, 2, 3, 1).flatten(1).t()
-        size = (len(images), len(weight), *_output(images.shape, stride))
+        size = (len(images), len(weight), *output)
         # Not a view of the product: what follows may well overwrite it, as activations do.
         convolved = torch.empty(size, dtype=images.dtype, memory_format=torch.channels_last)
         rows = convolved.permute(0, 2, 3, 1).flatten(0, 2)

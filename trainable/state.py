@@ -124,7 +124,7 @@ class TrialState:
         # Still on the CPU: a GPU would compile kernels for this one image.
         self.parameters = count_parameters(model)
         self.flops = count_flops(model, self.batches.image_size, self.batches.channels)
-        self.model = model.to(device=device, memory_format=self.precision.memory_format)  # type: ignore[call-overload]
+        self.model = model.to(device=device, memory_format=self.precision.memory_format)  # type: ignore[call-overload]  # torch's stub lacks it
         if device.type == "cpu" and self.precision.name == "bf16":
             for size in self.batches.sizes:
                 keep_in_fp32(model, size, self.batches.channels)

@@ -128,7 +128,7 @@ class Stepper:
         for micro in self._micro_batches(batch):
             loss, values = self._losses(micro)
             share = len(micro.targets) / len(batch.targets)
-            self.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
+            self.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]  # torch's has no types
             total += loss.detach() * share
             per_image.append(values.detach())
         return StepResult(total, torch.cat(per_image))

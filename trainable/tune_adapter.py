@@ -84,7 +84,7 @@ def _whole_file(images: NDArray[np.uint8]) -> Path | None:
     return path if alike else None
 
 
-class ImageTrainable(tune.Trainable):  # type: ignore[misc]
+class ImageTrainable(tune.Trainable):  # type: ignore[misc]  # Ray has no types
     """Trains one `TrialConfig` an epoch a step; see `result_of` for what it reports.
 
     Its config has `number`, `config` (the `TrialConfig` as JSON), `record` (folder), `attempt`, and may have

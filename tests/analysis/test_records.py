@@ -11,6 +11,7 @@ from typing import BinaryIO
 import numpy as np
 import pytest
 
+from analysis import records
 from analysis.atomic import CannotWrite, Claim, write_atomic
 from analysis.errors import TailtuneError
 from analysis.metrics import Metrics
@@ -90,6 +91,16 @@ def test_a_row_in_the_place_of_a_written_one_is_written(folder: RecordFolder) ->
     assert folder.epochs() == [row(1), row(2, loss=0.4)]
     folder.write_epochs(rows[1:])
     assert folder.epochs() == [row(2, loss=0.4)]
+
+
+def test_a_row_is_made_a_line_once(folder: RecordFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, rows, line = [], [], records._json
+    monkeypatch.setattr(records, "_json", lambda one: made.append(one.epoch) or line(one))
+    for epoch in (1, 2, 3):
+        rows.append(row(epoch))
+        folder.write_epochs(rows)
+    assert made == [1, 2, 3]
+    assert folder.epochs() == rows
 
 
 def test_numbers_that_are_not_finite_are_refused(folder: RecordFolder) -> None:

@@ -10,6 +10,7 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
+from tailtune import tpe
 from tailtune.columns import Columns
 from tailtune.tpe import WaryTPE, _without_epochs
 
@@ -64,8 +65,16 @@ def study_of(trials: int) -> optuna.Study:
     return study
 
 
-@pytest.mark.parametrize("trials", [12, 60, 300])
-def test_it_suggests_what_optunas_own_way_suggests(trials: int) -> None:
+@pytest.mark.parametrize(
+    ("trials", "known", "reads"),
+    [(12, True, True), (60, True, True), (300, True, True), (60, True, False), (60, False, False)],
+)
+def test_it_suggests_what_optunas_own_way_suggests(
+    trials: int, known: bool, reads: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With another Optuna too, of which `WaryTPE` does less itself."""
+    monkeypatch.setattr(tpe, "_KNOWN", known and tpe._KNOWN)
+    monkeypatch.setattr(tpe, "_READS", reads and tpe._READS)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     studies = {kind: study_of(trials) for kind in (WaryTPE, Plain)}
     drawn: dict[type, list[dict[str, Any]]] = {WaryTPE: [], Plain: []}

@@ -20,7 +20,7 @@ NARROW = [(1, 1), (1, 2), (2, 1), (2, 2), (2, 3), (3, 2), (1, 6), (6, 1)]
 
 
 def gradients(images: Tensor, weight: Tensor, upstream: Tensor) -> tuple[Tensor, Tensor]:
-    """Return torch's own gradients of images and weight, and its convolution before them."""
+    """Return torch's own gradients of images and weight."""
     return torch.autograd.grad(functional.conv2d(images, weight, None, 1, 1), (images, weight), upstream)
 
 

@@ -114,7 +114,7 @@ class SharpnessAware(torch.optim.Optimizer):
             torch._foreach_copy_(self._climbed, self._before)
         self._climbed, self._before = [], []
 
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
         """Take the base optimizer's step with the gradients present."""
         assert not self._before, "step() before restore()"
         return self.base.step(closure) if closure is not None else self.base.step()
