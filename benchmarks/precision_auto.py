@@ -7,8 +7,9 @@ reckoned for a trial of 5 epochs of 2,048 images, the first of its network, shap
 epochs as chosen) / (5 epochs of the best fixed choice). Later trials read the choice from the cache.
 
 On a GPU, where kernels may be loaded or compiled at first, every choice has a process of its own (which has
-trained another network before), and building the trial and its first epoch are reckoned in as measured; so
-short a trial is nearly nothing else there, so one with epochs of 100,000 images is reckoned too.
+trained another network before), and building the trial and its first epoch are reckoned in as measured: of
+the first trial of this network there, and of a second one, as a worker that goes on finds it. So short a
+trial is nearly nothing else, so one with epochs of 100,000 images is reckoned too.
 """
 
 from __future__ import annotations
@@ -43,17 +44,20 @@ class Timed:
     """How one choice trains.
 
     Attributes:
+        rates: Images a second after the first epoch, for each round.
         first: Seconds to build the trial and train `TIMED_IMAGES`; 0 on a CPU, where nothing is compiled.
-        rates: Images a second after that, for each round.
+        again: The same for another trial of this network and size in the same process.
     """
 
-    first: float
     rates: tuple[float, ...]
+    first: float = 0.0
+    again: float = 0.0
 
-    def seconds(self, images: int) -> list[float]:
+    def seconds(self, images: int, *, again: bool = False) -> list[float]:
         """Return what `EPOCHS` epochs of `images` images take, for each round."""
-        left = EPOCHS * images - (TIMED_IMAGES if self.first else 0)
-        return [self.first + left / rate for rate in self.rates]
+        begun = self.again if again else self.first
+        left = EPOCHS * images - (TIMED_IMAGES if begun else 0)
+        return [begun + left / rate for rate in self.rates]
 
 
 def rows(rounds: int) -> Iterator[Row]:
@@ -66,21 +70,28 @@ def rows(rounds: int) -> Iterator[Row]:
             yield reckoned(network, size, SHORT_EPOCH, timed_here(network, size, fixed, rounds), where)
             continue
         found = timed_apart(network, size, fixed, rounds)
-        each = ", ".join(f"{named(p)} {found[p].first:.2f} s" for p in fixed)
+        each = ", ".join(f"{named(p)} {found[p].first:.2f} and again {found[p].again:.2f} s" for p in fixed)
         what = f"building and first epoch of {TIMED_IMAGES:,} images: {where}"
         yield Row("P3", what, "stated", each, True)
         each = ", ".join(f"{named(p)} {statistics.median(found[p].rates):.0f}" for p in fixed)
         yield Row("P3", f"images/s later: {where}", "stated", each, True)
         for images in (SHORT_EPOCH, LONG_EPOCH):
             yield reckoned(network, size, images, found, f"{where}, epochs of {images:,}")
+            yield reckoned(network, size, images, found, f"{where}, epochs of {images:,}, again", again=True)
 
 
 def reckoned(
-    network: str, size: tuple[int, int], images: int, found: dict[Precision, Timed], where: str
+    network: str,
+    size: tuple[int, int],
+    images: int,
+    found: dict[Precision, Timed],
+    where: str,
+    *,
+    again: bool = False,
 ) -> Row:
-    """Return the row of a trial with epochs of `images` images."""
+    """Return the row of a trial with epochs of `images` images, or of the one after it."""
     chosen, timing = chosen_by(network, size, images)
-    seconds = {precision: timed.seconds(images) for precision, timed in found.items()}
+    seconds = {precision: timed.seconds(images, again=again) for precision, timed in found.items()}
     best = min(found, key=lambda p: statistics.median(seconds[p]))
     losses = [(timing + own) / least for own, least in zip(seconds[chosen], seconds[best], strict=True)]
     what = f"auto ({named(chosen)}) over the best fixed ({named(best)}): {where}, timing {timing:.2f} s"
@@ -96,7 +107,7 @@ def timed_here(
     for epoch in epochs.values():
         epoch(0)
     rates = [{precision: epochs[precision](number + 1) for precision in fixed} for number in range(rounds)]
-    return {precision: Timed(0.0, tuple(each[precision] for each in rates)) for precision in fixed}
+    return {precision: Timed(tuple(each[precision] for each in rates)) for precision in fixed}
 
 
 def timed_apart(
@@ -108,9 +119,9 @@ def timed_apart(
             precision: stack.enter_context(in_a_process(partial(warmed, precision, network, size, rounds)))
             for precision in fixed
         }
-        first = {precision: epochs[precision](0) for precision in fixed}
+        first, again = ({p: epochs[p](0) for p in fixed} for _ in range(2))
         rates = [{precision: epochs[precision](number + 1) for precision in fixed} for number in range(rounds)]
-    return {p: Timed(first[p], tuple(each[p] for each in rates)) for p in fixed}
+    return {p: Timed(tuple(each[p] for each in rates), first[p], again[p]) for p in fixed}
 
 
 def choice(precision: Precision, network: str, data: tuple[ImageDataset, Split], rounds: int) -> Epochs:
@@ -119,7 +130,7 @@ def choice(precision: Precision, network: str, data: tuple[ImageDataset, Split],
 
 
 def warmed(precision: Precision, network: str, size: tuple[int, int], rounds: int) -> Epochs:
-    """Do what a process does once on a GPU, then return `choice`, its building and first epoch as epoch 0."""
+    """Do what a process does once on a GPU, then return `choice`; epoch 0 builds it anew and is in seconds."""
     before = "resnet10t" if network != "resnet10t" else "resnet14t"
     choice(precision, before, random_images(TIMED_IMAGES, SIZES[0]), rounds)(0)
     data = random_images(TIMED_IMAGES, size)
@@ -127,9 +138,9 @@ def warmed(precision: Precision, network: str, size: tuple[int, int], rounds: in
 
     def epoch(number: int) -> float:
         nonlocal later
-        if later is not None:
+        if later is not None and number > 0:
             return later(number)
-        start = time.perf_counter()
+        later, start = None, time.perf_counter()
         later = choice(precision, network, data, rounds)
         later(number)
         return time.perf_counter() - start

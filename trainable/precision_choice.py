@@ -1,4 +1,4 @@
-"""What `precision: auto` means: bf16 on a GPU that has it; on a CPU what a short timing says is faster."""
+"""What `precision: auto` means: on a GPU bf16, if it has it; on a CPU what a short timing says is faster."""
 
 from __future__ import annotations
 
@@ -54,10 +54,13 @@ def resolve_precision(
     """
     wanted = config.training.precision
     if device.type == "cuda":
-        if wanted == "auto":
-            wanted = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        half: PrecisionName = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        name = half if wanted == "auto" else wanted
         shown = _times_shown(config) * num_images
-        return Precision(wanted, wants_channels_last(model, image_size, channels, device, shown, wanted))
+        channels_last = wants_channels_last(model, image_size, channels, device, shown, name)
+        if wanted == "auto" and not channels_last:
+            name = "fp32"  # as quick there, its kernels are loaded sooner: benchmarks/format_on_gpu.py
+        return Precision(name, channels_last)
     if wanted != "auto":
         return Precision(wanted, channels_last=True)
     if config.frozen.active or not torch.ops.mkldnn._is_mkldnn_bf16_supported():

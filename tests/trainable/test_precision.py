@@ -160,6 +160,26 @@ def test_a_trial_counts_what_its_depthwise_convolutions_will_put_out(changes, sh
     assert found == Precision(config.training.precision, channels_last=wants)
 
 
+@pytest.mark.parametrize(
+    ("backbone", "num_images", "supported", "wanted"),
+    [
+        ("mobilenetv3_small_050", 1000, True, Precision("fp32", channels_last=False)),
+        ("mobilenetv3_small_050", MANY_OUTPUTS, True, Precision("bf16", channels_last=True)),
+        ("mobilenetv3_small_050", 1000, False, Precision("fp16", channels_last=True)),
+        ("test_resnet", 1000, True, Precision("bf16", channels_last=True)),
+        ("test_resnet", 1000, False, Precision("fp16", channels_last=True)),
+    ],
+)
+def test_auto_on_a_gpu_is_fp32_where_maps_stay_contiguous_and_half_as_wide_elsewhere(
+    backbone, num_images, supported, wanted, monkeypatch
+):
+    """Contiguous depthwise kernels are as quick in fp32, which loads sooner."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: supported)
+    config = auto(backbone=backbone)
+    model, gpu = build_backbone(config.backbone, 10, (32, 32), 3), torch.device("cuda")
+    assert precision_choice.resolve_precision(config, model, (32, 32), 3, num_images, gpu, None) == wanted
+
+
 def test_a_resumed_trial_keeps_its_layout(digits, split, tmp_path, monkeypatch):
     record, config = RecordFolder(tmp_path), small(epochs=2)
     monkeypatch.setattr(state, "resolve_precision", lambda *_: Precision("fp32", channels_last=False))
