@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -107,6 +107,12 @@ def keep_in_fp32(model: nn.Module, image_size: tuple[int, int], channels: int) -
     for conv in found.values():
         conv.forward = partial(_in_fp32, conv.forward)  # type: ignore[method-assign]  # of this instance alone
     return sorted(found)
+
+
+def as_they_were(model: nn.Module, names: Iterable[str]) -> None:
+    """Have the convolutions of these names, which `keep_in_fp32` returned, follow the format again."""
+    for name in names:
+        del model.get_submodule(name).forward  # the instance's own
 
 
 def is_depthwise(conv: nn.Conv2d) -> bool:

@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import time
-from copy import deepcopy
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import nn
 
 from trainable.config import TrialConfig
 from trainable.cpu_kernels import KERNELS
-from trainable.precision import Precision, PrecisionName, keep_in_fp32, wants_channels_last
+from trainable.precision import Precision, PrecisionName, as_they_were, keep_in_fp32, wants_channels_last
 from trainable.seeding import seeded
 from trainable.techniques import Features
 
@@ -45,7 +44,8 @@ def resolve_precision(
 
     Args:
         config: Its `training.precision` is followed, or chosen for where it is `auto`.
-        model: The trial's own, still on the CPU; a copy of it is timed where that has to be.
+        model: The trial's own, still on the CPU; timed where that has to be, and left with its weights and
+            statistics as they were, laid out channels-last.
         image_size: Height and width that it will see.
         channels: Of its input.
         num_images: That an epoch trains on and validates with.
@@ -84,7 +84,7 @@ def resolve_precision(
     known = _read(cache_dir)
     if key not in known:
         with seeded(device, "timing"):
-            known[key] = faster_precision(deepcopy(model), image_size, channels, worth)
+            known[key] = faster_precision(model, image_size, channels, worth)
         _write(cache_dir, known)
     return Precision(known[key], channels_last=True)
 
@@ -103,13 +103,14 @@ def faster_precision(
     """Return which of fp32 and bf16 trains `model` faster on this CPU; processor time, best of a few rounds.
 
     Args:
-        model: Made for this; its weights and statistics are not kept.
+        model: Left with its weights and statistics as they were, laid out channels-last, without gradients.
         image_size: Height and width in pixels.
         channels: Of its input.
         worth: Share of fp32's time, above 0, below which bf16 is chosen.
     """
-    keep_in_fp32(model, image_size, channels)
-    model = model.to(memory_format=torch.channels_last).train()
+    was_training, before = model.training, {key: buffer.clone() for key, buffer in model.named_buffers()}
+    kept = keep_in_fp32(model, image_size, channels)
+    model.to(memory_format=torch.channels_last).train()
     images = torch.rand(TIMED_IMAGES, channels, *image_size).contiguous(memory_format=torch.channels_last)
     best = {"fp32": float("inf"), "bf16": float("inf")}
     rounds: tuple[tuple[PrecisionName, ...], ...] = (("fp32", "bf16"), ("fp32", "bf16"), ("bf16",))
@@ -124,7 +125,14 @@ def faster_precision(
         share = best["bf16"] / best["fp32"]
         if share > OBVIOUS or (number > 0 and not worth <= share < DOUBTFUL):
             break
-    return "bf16" if share < worth else "fp32"
+    model.zero_grad(set_to_none=True)
+    model.train(was_training)
+    for key, buffer in model.named_buffers():
+        buffer.copy_(before[key])
+    chosen: PrecisionName = "bf16" if share < worth else "fp32"
+    if chosen == "fp32":
+        as_they_were(model, kept)
+    return chosen
 
 
 _MEMORY: dict[str, PrecisionName] = {}

@@ -15,6 +15,7 @@ from tests.trainable.test_loop import small
 from trainable import precision_choice, state
 from trainable.backbones import build_backbone
 from trainable.config import TrialConfig
+from trainable.cpu_kernels import quicken
 from trainable.loop import fit
 from trainable.precision import MANY_OUTPUTS, Precision, keep_in_fp32, wants_channels_last
 from trainable.state import TrialState
@@ -222,6 +223,27 @@ def test_the_timing_decides_and_ends_where_it_is_clear(monkeypatch, shares, wort
     done = timed_by(monkeypatch, shares)
     assert precision_choice.faster_precision(nn.Conv2d(1, 4, 3), (8, 8), 1, worth) == wanted
     assert len(done) == rounds
+
+
+@pytest.mark.parametrize("wanted", ["fp32", "bf16"])
+@pytest.mark.parametrize("network", ["mobilenetv3_small_050", "test_resnet"])
+def test_what_was_timed_is_left_as_it_was(monkeypatch, network, wanted):
+    """Weights, statistics, mode and the format that each convolution follows."""
+    config = auto(backbone=network)
+    model = build_backbone(config.backbone, 10, (32, 32), 3).eval()
+    quicken(model, config)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    own = {name for name, module in model.named_modules() if "forward" in vars(module)}
+    timed_by(monkeypatch, [0.5, 0.5] if wanted == "bf16" else [2.0])
+    assert precision_choice.faster_precision(model, (32, 32), 3, 0.95) == wanted
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key]), key
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert not model.training
+    if wanted == "fp32":
+        assert {name for name, module in model.named_modules() if "forward" in vars(module)} == own
+    else:
+        assert keep_in_fp32(model, (32, 32), 3) == []
 
 
 @pytest.mark.parametrize(
