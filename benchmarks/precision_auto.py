@@ -62,7 +62,11 @@ class Timed:
 
 def rows(rounds: int) -> Iterator[Row]:
     """Yield a row a network, size and length of an epoch."""
-    names = ("fp32", "bf16") if not ON_GPU or torch.cuda.is_bf16_supported() else ("fp32", "fp16")
+    names = (
+        ("fp32", "bf16")
+        if not ON_GPU or torch.cuda.is_bf16_supported(including_emulation=False)
+        else ("fp32", "fp16")
+    )
     fixed = [Precision(name, channels_last=last) for name in names for last in (True, False)]
     for network, size in product(NETWORKS, SIZES):
         where = f"{network}, {size[0]}x{size[1]}"

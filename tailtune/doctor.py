@@ -116,7 +116,11 @@ def _devices() -> Iterator[Check]:
         name = torch.cuda.get_device_name(index)
         yield Check(f"gpu {index}", "ok", f"{name}, {free / GIB:.1f} of {total / GIB:.1f} GiB free")
     yield Check("torch threads", "ok", str(torch.get_num_threads()))
-    yield Check("bf16", "ok", _bf16(torch.cuda.is_available() and torch.cuda.is_bf16_supported()))
+    yield Check(
+        "bf16",
+        "ok",
+        _bf16(torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)),
+    )
 
 
 def _bf16(on_gpu: bool) -> str:

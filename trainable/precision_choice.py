@@ -1,4 +1,4 @@
-"""What `precision: auto` means: on a GPU bf16, if it has it; on a CPU what a short timing says is faster."""
+"""What `precision: auto` means: on a GPU bf16 or fp32, on older ones fp16; on a CPU what a timing says."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def resolve_precision(
     """
     wanted = config.training.precision
     if device.type == "cuda":
-        half: PrecisionName = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        half: PrecisionName = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
         name = half if wanted == "auto" else wanted
         shown = _times_shown(config) * num_images
         channels_last = wants_channels_last(model, image_size, channels, device, shown, name)
@@ -108,8 +108,8 @@ def faster_precision(
         channels: Of its input.
         worth: Share of fp32's time, above 0, below which bf16 is chosen.
     """
-    was_training, before = model.training, {key: buffer.clone() for key, buffer in model.named_buffers()}
     kept = keep_in_fp32(model, image_size, channels)
+    was_training, before = model.training, {key: buffer.clone() for key, buffer in model.named_buffers()}
     model.to(memory_format=torch.channels_last).train()
     images = torch.rand(TIMED_IMAGES, channels, *image_size).contiguous(memory_format=torch.channels_last)
     best = {"fp32": float("inf"), "bf16": float("inf")}
@@ -129,10 +129,8 @@ def faster_precision(
     model.train(was_training)
     for key, buffer in model.named_buffers():
         buffer.copy_(before[key])
-    chosen: PrecisionName = "bf16" if share < worth else "fp32"
-    if chosen == "fp32":
-        as_they_were(model, kept)
-    return chosen
+    as_they_were(model, kept)
+    return "bf16" if share < worth else "fp32"
 
 
 _MEMORY: dict[str, PrecisionName] = {}

@@ -175,7 +175,7 @@ def test_auto_on_a_gpu_is_fp32_where_maps_stay_contiguous_and_half_as_wide_elsew
     backbone, num_images, supported, wanted, monkeypatch
 ):
     """Contiguous depthwise kernels are as quick in fp32, which loads sooner."""
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: supported)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported)
     config = auto(backbone=backbone)
     model, gpu = build_backbone(config.backbone, 10, (32, 32), 3), torch.device("cuda")
     assert precision_choice.resolve_precision(config, model, (32, 32), 3, num_images, gpu, None) == wanted
@@ -240,10 +240,8 @@ def test_what_was_timed_is_left_as_it_was(monkeypatch, network, wanted):
         assert torch.equal(value, before[key]), key
     assert all(parameter.grad is None for parameter in model.parameters())
     assert not model.training
-    if wanted == "fp32":
-        assert {name for name, module in model.named_modules() if "forward" in vars(module)} == own
-    else:
-        assert keep_in_fp32(model, (32, 32), 3) == []
+    assert {name for name, module in model.named_modules() if "forward" in vars(module)} == own
+    assert keep_in_fp32(model, (32, 32), 3) or network == "test_resnet"
 
 
 @pytest.mark.parametrize(
