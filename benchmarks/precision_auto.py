@@ -30,7 +30,7 @@ from benchmarks.table import Row, run, shown
 from trainable.backbones import build_backbone
 from trainable.cpu_kernels import quicken
 from trainable.data.dataset import ImageDataset, Split
-from trainable.precision import Precision
+from trainable.precision import Precision, gpu_computes_bf16
 from trainable.precision_choice import resolve_precision
 from trainable.state import TrialState
 
@@ -62,11 +62,7 @@ class Timed:
 
 def rows(rounds: int) -> Iterator[Row]:
     """Yield a row a network, size and length of an epoch."""
-    names = (
-        ("fp32", "bf16")
-        if not ON_GPU or torch.cuda.is_bf16_supported(including_emulation=False)
-        else ("fp32", "fp16")
-    )
+    names = ("fp32", "bf16") if not ON_GPU or gpu_computes_bf16() else ("fp32", "fp16")
     fixed = [Precision(name, channels_last=last) for name in names for last in (True, False)]
     for network, size in product(NETWORKS, SIZES):
         where = f"{network}, {size[0]}x{size[1]}"
@@ -79,9 +75,9 @@ def rows(rounds: int) -> Iterator[Row]:
         yield Row("P3", what, "stated", each, True)
         each = ", ".join(f"{named(p)} {statistics.median(found[p].rates):.0f}" for p in fixed)
         yield Row("P3", f"images/s later: {where}", "stated", each, True)
-        for images in (SHORT_EPOCH, LONG_EPOCH):
-            yield reckoned(network, size, images, found, f"{where}, epochs of {images:,}")
-            yield reckoned(network, size, images, found, f"{where}, epochs of {images:,}, again", again=True)
+        for images, again in product((SHORT_EPOCH, LONG_EPOCH), (False, True)):
+            what = f"{where}, epochs of {images:,}{', again' if again else ''}"
+            yield reckoned(network, size, images, found, what, again=again)
 
 
 def reckoned(
@@ -93,7 +89,7 @@ def reckoned(
     *,
     again: bool = False,
 ) -> Row:
-    """Return the row of a trial with epochs of `images` images, or of the one after it."""
+    """Return the row of a trial with epochs of `images` images; `again`: of another one in the same process."""
     chosen, timing = chosen_by(network, size, images)
     seconds = {precision: timed.seconds(images, again=again) for precision, timed in found.items()}
     best = min(found, key=lambda p: statistics.median(seconds[p]))

@@ -106,6 +106,8 @@ def _versions() -> Iterator[Check]:
 def _devices() -> Iterator[Check]:
     try:
         import torch
+
+        from trainable.precision import gpu_computes_bf16
     except Exception as error:
         yield Check("torch import", "fail", f"{type(error).__name__}: {error}"[:200], "reinstall torch")
         return
@@ -116,11 +118,7 @@ def _devices() -> Iterator[Check]:
         name = torch.cuda.get_device_name(index)
         yield Check(f"gpu {index}", "ok", f"{name}, {free / GIB:.1f} of {total / GIB:.1f} GiB free")
     yield Check("torch threads", "ok", str(torch.get_num_threads()))
-    yield Check(
-        "bf16",
-        "ok",
-        _bf16(torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)),
-    )
+    yield Check("bf16", "ok", _bf16(torch.cuda.is_available() and gpu_computes_bf16()))
 
 
 def _bf16(on_gpu: bool) -> str:

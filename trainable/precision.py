@@ -17,7 +17,8 @@ from trainable.small_maps import SmallMapConv2d
 PrecisionName = Literal["fp32", "bf16", "fp16"]
 MANY_OUTPUTS = 5e10
 """Of depthwise convolutions on a GPU, until channels-last kernels have made up for being compiled: 1.6 to 8e10
-where it was measured (`benchmarks/layout_on_gpu.py`), from a MobileNetV3 to an EfficientNet-B0."""
+where it was measured (`benchmarks/layout_on_gpu.py`, bf16 in both layouts), from a MobileNetV3 to an
+EfficientNet-B0."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,11 @@ def wants_channels_last(
     )
     contiguous = all(images.is_contiguous() for _, images in seen)
     return not seen or not contiguous or num_images * outputs >= MANY_OUTPUTS
+
+
+def gpu_computes_bf16() -> bool:
+    """Return whether the GPU computes bfloat16 itself; torch, if not told otherwise, counts emulation too."""
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def keep_in_fp32(model: nn.Module, image_size: tuple[int, int], channels: int) -> list[str]:

@@ -16,7 +16,14 @@ from torch import nn
 
 from trainable.config import TrialConfig
 from trainable.cpu_kernels import KERNELS
-from trainable.precision import Precision, PrecisionName, as_they_were, keep_in_fp32, wants_channels_last
+from trainable.precision import (
+    Precision,
+    PrecisionName,
+    as_they_were,
+    gpu_computes_bf16,
+    keep_in_fp32,
+    wants_channels_last,
+)
 from trainable.seeding import seeded
 from trainable.techniques import Features
 
@@ -54,8 +61,7 @@ def resolve_precision(
     """
     wanted = config.training.precision
     if device.type == "cuda":
-        half: PrecisionName = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-        name = half if wanted == "auto" else wanted
+        name = wanted if wanted != "auto" else "bf16" if gpu_computes_bf16() else "fp16"
         shown = _times_shown(config) * num_images
         channels_last = wants_channels_last(model, image_size, channels, device, shown, name)
         if wanted == "auto" and not channels_last:
