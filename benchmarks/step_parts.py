@@ -4,7 +4,7 @@
 
 A bare step of a network with one of them against the same without, batch 128, in turn, in the number format
 that `precision: auto` chooses. `--layers` times single convolutions instead, on which the bounds in
-`trainable/narrow_maps.py` rest: forward (with a stride of one), gradient of the images and of the kernel,
+`trainable/small_map_ways.py` for bf16 rest: forward (with a stride of one), gradient of the images and of the kernel,
 against the faster of torch's own and the product of unfolded images (the images' gradient: torch's own).
 `--optimizers` times steps of the optimizers alone, on resnet10t's large kernels.
 """
@@ -26,7 +26,7 @@ from torch.nn import functional
 from benchmarks.epoch_efficiency import BATCH, CLASSES, SIZES, random_images, trial_config
 from benchmarks.kernels import NETWORKS_HEAD, in_turn, network_row, step_of, timed
 from benchmarks.table import heading
-from trainable import narrow_maps
+from trainable import narrow_maps, small_map_ways
 from trainable.backbones import build_backbone
 from trainable.host_memory import keep_freed_memory
 from trainable.optimizers import OPTIMIZERS, flat
@@ -37,7 +37,7 @@ from trainable.state import TrialState
 
 NETWORKS = ("resnet10t", "resnet18", "resnet50", "efficientnet_b0", "convnext_atto")
 BOUNDS: dict[str, tuple[ModuleType, tuple[str, ...]]] = {
-    "narrow maps": (narrow_maps, ("WORTH", "STRIDED_WORTH")),
+    "narrow maps": (small_map_ways, ("WORTH", "STRIDED_WORTH", "FP32_WORTH")),
     "turned weights": (flat, ("FEWEST",)),
 }
 """What is left out where its bounds are infinite."""

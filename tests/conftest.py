@@ -25,5 +25,6 @@ def products_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     from trainable import small_maps
 
     monkeypatch.setattr(small_maps, "_supports", lambda instructions: instructions == "avx512_bf16")
+    monkeypatch.setattr(small_maps, "is_intel_avx512", lambda: True)
     monkeypatch.setattr("platform.machine", lambda: "x86_64")
     monkeypatch.setattr("torch.backends.mkldnn.is_available", lambda: True)

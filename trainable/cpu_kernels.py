@@ -12,7 +12,7 @@ from trainable.pool_first import pool_first
 from trainable.small_maps import quicken_small_maps
 
 KERNELS = (
-    "depthwise in fp32, with gradients of their own; small maps as products, narrow ones densely; "
+    "depthwise in fp32, with gradients of their own; small maps as products, in fp32 too, narrow ones densely; "
     "folded batch norm; laid out means"
 )
 """In a few words: what was timed or computed with other ones is not taken up again."""

@@ -147,9 +147,10 @@ def _by_pairs(
 ) -> Tensor:
     """Multiply every output pixel by every input pixel over the batch, and add up what one weight connects."""
     channels = images.shape[1]
-    outputs = gradient.permute(1, 2, 3, 0).flatten(1, 2)
-    inputs = images.permute(1, 2, 3, 0).flatten(1, 2)
-    pairs = torch.bmm(outputs, inputs.transpose(1, 2)).view(channels, -1)
+    # Laid out for a batch of products: torch would copy any other layout a channel at a time.
+    outputs = gradient.permute(1, 2, 3, 0).contiguous().flatten(1, 2)
+    inputs = images.permute(1, 0, 2, 3).contiguous().flatten(2)
+    pairs = torch.bmm(outputs, inputs).view(channels, -1)
     connected = _connections(
         tuple(gradient.shape[2:]),
         tuple(images.shape[2:]),

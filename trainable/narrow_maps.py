@@ -12,27 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-FEW_PIXELS = 6
-"""Most pixels of a map with a side of one or two."""
-FEW_OUTPUTS = 9
-"""Most pixels of the output of a convolution with a stride of two for `strided_image_gradient`."""
-WORTH, STRIDED_WORTH = 8e6, 1.6e7
-"""Least channels of the input times those of the output times images: below, copies outweigh products."""
-
 _REACHING = (((1, 0),), ((2, 0), (0, 1)))
 """Rows of a kernel with a stride of two that reach an even row of pixels, an odd one, and how far down from."""
-
-
-def is_worth_it(images: torch.Size, out_channels: int, stride: int) -> bool:
-    """Return whether channels and images `(N, C, H, W)` are so many that products take longer than copies."""
-    return images[0] * images[1] * out_channels >= (WORTH if stride == 1 else STRIDED_WORTH)
-
-
-def is_narrow(images: torch.Size, out_channels: int, stride: int) -> bool:
-    """Return whether `convolved` and `image_gradient` are for images `(N, C, H, W)`: narrow, and worth it."""
-    height, width = images[2:]
-    fits = stride == 1 and min(height, width) <= 2 and height * width <= FEW_PIXELS
-    return fits and is_worth_it(images, out_channels, stride)
 
 
 def convolved(images: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -156,8 +137,6 @@ def _aligned(maps: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, bool]:
 __all__ = [
     "convolved",
     "image_gradient",
-    "is_narrow",
-    "is_worth_it",
     "strided_image_gradient",
     "weight_gradient",
 ]

@@ -108,7 +108,7 @@ def keep_in_fp32(model: nn.Module, image_size: tuple[int, int], channels: int) -
         for name, conv, images in _convolutions(model, image_size, channels)
         if not isinstance(conv.forward, partial)
         and max(conv.kernel_size) > 1
-        and (is_depthwise(conv) or (images.shape[2:].numel() == 1 and not isinstance(conv, SmallMapConv2d)))
+        and (is_depthwise(conv) or (images.shape[2:].numel() == 1 and not _multiplies_in_bf16(conv)))
     }
     for conv in found.values():
         conv.forward = partial(_in_fp32, conv.forward)  # type: ignore[method-assign]  # of this instance alone
@@ -124,6 +124,10 @@ def as_they_were(model: nn.Module, names: Iterable[str]) -> None:
 def is_depthwise(conv: nn.Conv2d) -> bool:
     """Return whether each channel of the input is convolved by itself."""
     return conv.groups == conv.in_channels > 1
+
+
+def _multiplies_in_bf16(conv: nn.Conv2d) -> bool:
+    return isinstance(conv, SmallMapConv2d) and torch.bfloat16 in conv.formats
 
 
 def _convolutions(

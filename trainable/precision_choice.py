@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
 import time
-from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from trainable.precision import (
     keep_in_fp32,
     wants_channels_last,
 )
+from trainable.processor import model_name
 from trainable.seeding import seeded
 from trainable.techniques import Features
 
@@ -84,7 +83,7 @@ def resolve_precision(
         channels,
         threads,
         torch.__version__,
-        _processor(),
+        model_name(),
     )
     key = sha256(repr(parts).encode()).hexdigest()[:16]
     known = _read(cache_dir)
@@ -161,12 +160,3 @@ def _write(cache_dir: Path | None, known: dict[str, PrecisionName]) -> None:
         draft = cache_dir / f".precision-{os.getpid()}.json"
         draft.write_text(json.dumps(known))
         draft.replace(cache_dir / "precision.json")
-
-
-@lru_cache(maxsize=1)
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()

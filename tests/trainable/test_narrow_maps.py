@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tests.trainable.test_small_maps import passed
-from trainable import narrow_maps, small_maps
+from trainable import narrow_maps, small_map_ways, small_maps
 from trainable.backbones import build_backbone
 from trainable.config import Backbone
 from trainable.precision_choice import faster_precision
-from trainable.small_maps import multiplied, quicken_small_maps
+from trainable.small_map_ways import Ways, ways_in_bf16
+from trainable.small_maps import quicken_small_maps
 
 NARROW = [(1, 1), (1, 2), (2, 1), (2, 2), (2, 3), (3, 2), (1, 6), (6, 1)]
 
@@ -72,7 +73,7 @@ def test_the_images_gradient_with_a_stride_of_two_is_torchs(size, layout):
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize(("size", "taken"), [((4, 5), True), ((2, 2), True), ((6, 6), True), ((7, 8), False)])
 def test_a_layer_with_a_stride_of_two_and_enough_to_do_takes_it(size, taken, bias, monkeypatch):
-    monkeypatch.setattr(narrow_maps, "STRIDED_WORTH", 6 * 64 * 96)
+    monkeypatch.setattr(small_map_ways, "STRIDED_WORTH", 6 * 64 * 96)
     calls, call = [], narrow_maps.strided_image_gradient
     monkeypatch.setattr(narrow_maps, "strided_image_gradient", lambda *given: calls.append(1) or call(*given))
     torch.manual_seed(0)
@@ -92,7 +93,7 @@ def test_a_layer_with_a_stride_of_two_and_enough_to_do_takes_it(size, taken, bia
 @pytest.mark.parametrize("size", [*NARROW, (4, 5), (3, 3)])
 def test_a_layer_with_enough_channels_and_images_takes_them(size, bias, monkeypatch):
     """Their number is lowered for the test, so that it is quick."""
-    monkeypatch.setattr(narrow_maps, "WORTH", 6 * 64 * 96)
+    monkeypatch.setattr(small_map_ways, "WORTH", 6 * 64 * 96)
     calls = []
     for name in ("convolved", "image_gradient", "weight_gradient"):
         call = getattr(narrow_maps, name)
@@ -118,7 +119,7 @@ def test_a_layer_with_enough_channels_and_images_takes_them(size, bias, monkeypa
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("size", NARROW)
 def test_what_follows_may_overwrite_the_output(size, bias, monkeypatch):
-    monkeypatch.setattr(narrow_maps, "WORTH", 0)
+    monkeypatch.setattr(small_map_ways, "WORTH", 0)
     torch.manual_seed(0)
     quick = nn.Conv2d(64, 64, 3, padding=1, bias=bias).to(memory_format=torch.channels_last)
     assert quicken_small_maps(nn.Sequential(quick)) == ["0"]
@@ -144,16 +145,17 @@ def test_a_network_without_norms_trains():
 
 
 @pytest.mark.parametrize(
-    ("images", "out_channels", "stride", "whole"),
+    ("images", "out_channels", "stride", "wanted"),
     [
-        ((128, 512, 2, 3), 512, 1, True),
-        ((128, 256, 2, 3), 256, 1, True),
-        ((64, 256, 2, 3), 256, 1, False),
-        ((128, 256, 2, 4), 256, 1, False),
-        ((128, 256, 3, 3), 256, 1, False),
-        ((128, 256, 2, 6), 256, 2, True),  # three pixels: as any small map
-        ((128, 256, 2, 10), 256, 2, False),
+        ((128, 512, 2, 3), 512, 1, ("narrow", "narrow", "taps")),
+        ((128, 256, 2, 3), 256, 1, ("narrow", "narrow", "taps")),
+        ((64, 256, 2, 3), 256, 1, ("torch", "torch", "product")),
+        ((128, 256, 2, 4), 256, 1, ("torch", "torch", "taps")),
+        ((128, 256, 3, 3), 256, 1, ("torch", "torch", "taps")),
+        ((128, 256, 2, 6), 256, 2, ("product", "torch", "product")),  # three pixels: as any small map
+        ((128, 256, 2, 6), 512, 2, ("product", "strided", "product")),
+        ((128, 256, 2, 10), 256, 2, ("torch", "torch", "product")),
     ],
 )
-def test_narrow_maps_with_enough_to_do_are_products(images, out_channels, stride, whole):
-    assert multiplied(3, stride, out_channels, torch.Size(images)) == (whole, True)
+def test_narrow_maps_with_enough_to_do_are_products_in_bf16(images, out_channels, stride, wanted):
+    assert ways_in_bf16(3, stride, out_channels, torch.Size(images)) == Ways(*wanted)

@@ -15,7 +15,8 @@ from trainable.backbones import build_backbone
 from trainable.config import Backbone, TrialConfig
 from trainable.data.dataset import ImageDataset, Split
 from trainable.precision import keep_in_fp32
-from trainable.small_maps import SmallMapConv2d, multiplied, quicken_small_maps, unfolded
+from trainable.small_map_ways import ways_in_bf16
+from trainable.small_maps import SmallMapConv2d, quicken_small_maps, unfolded
 from trainable.state import TrialState
 
 GEOMETRIES = [
@@ -109,16 +110,19 @@ def test_what_is_unfolded_is_what_each_pixel_sees():
         (1, 2, 64, (9, 10), (False, False)),
     ],
 )
-def test_the_number_of_output_pixels_decides(kernel, stride, out_channels, size, wanted):
-    assert multiplied(kernel, stride, out_channels, torch.Size((2, 64, *size))) == wanted
+def test_the_number_of_output_pixels_decides_in_bf16(kernel, stride, out_channels, size, wanted):
+    ways = ways_in_bf16(kernel, stride, out_channels, torch.Size((2, 64, *size)))
+    assert (ways.forward == "product", ways.of_weight == "product") == wanted
+    assert ways.of_images == "torch"
 
 
-def test_products_are_taken_in_bf16_alone_and_only_where_they_are_used(monkeypatch):
+def test_products_are_taken_in_formats_that_were_measured_and_only_where_they_are_used(monkeypatch):
+    monkeypatch.setattr(small_maps, "is_intel_avx512", lambda: False)
     seen = shapes_seen(monkeypatch)
     conv = nn.Conv2d(64, 64, 3, padding=1)
     plain = copy.deepcopy(conv)
     quicken_small_maps(nn.Sequential(conv))
-    images = torch.randn(2, 64, 4, 4)
+    images = torch.randn(2, 64, 4, 4).contiguous(memory_format=torch.channels_last)
     for one, two in zip(passed(conv, images, bf16=False), passed(plain, images, bf16=False), strict=True):
         assert torch.equal(one, two)
     images = images.contiguous(memory_format=torch.channels_last)
@@ -148,6 +152,7 @@ def test_without_gradients_the_output_is_the_same(mode, kernel, size):
     [
         nn.Conv2d(32, 64, 3, padding=1),
         nn.Conv2d(64, 32, 3, padding=1),
+        nn.Conv2d(64, 32, 1, padding=1),
         nn.Conv2d(64, 64, 3),
         nn.Conv2d(64, 64, 5, padding=2),
         nn.Conv2d(64, 64, (1, 3), padding=(0, 1)),
@@ -168,6 +173,7 @@ def test_other_convolutions_are_left_alone(conv):
     [((), "x86_64"), (("avx512_bf16", "amx_tile"), "x86_64"), (("avx512_bf16",), "arm64")],
 )
 def test_where_it_was_not_measured_nothing_is_changed(monkeypatch, supported, machine):
+    monkeypatch.setattr(small_maps, "is_intel_avx512", lambda: False)
     monkeypatch.setattr(small_maps, "_supports", lambda instructions: instructions in supported)
     monkeypatch.setattr("platform.machine", lambda: machine)
     assert quicken_small_maps(nn.Sequential(nn.Conv2d(64, 64, 3, padding=1))) == []
