@@ -3,8 +3,8 @@
     [OMP_NUM_THREADS=1] python -m benchmarks.step_parts [--rounds 15] [--layers | --optimizers]
 
 A bare step of a network with one of them against the same without, batch 128, in turn, in the number format
-that `precision: auto` chooses. `--layers` times single convolutions instead, on which the bounds in
-`trainable/small_map_ways.py` for bf16 rest: forward (with a stride of one), gradient of the images and of the kernel,
+that `precision: auto` chooses. `--layers` times single convolutions in bf16 instead, on which bounds in
+`trainable/small_map_ways.py` rest: forward (with a stride of one), gradient of the images and of the kernel,
 against the faster of torch's own and the product of unfolded images (the images' gradient: torch's own).
 `--optimizers` times steps of the optimizers alone, on resnet10t's large kernels.
 """

@@ -56,8 +56,8 @@ FP32_FORWARD = ((2**17, 20), (2**15, 9))
 channels times its output channels are at least so many: oneDNN is slow where weights leave a core's cache."""
 FP32_OF_IMAGES = ((2**17, 16),)
 """Likewise, for the gradient of the images."""
-FP32_OF_WEIGHT = ((2**17, 36), (2**16, 20), (0, 9))
-"""Likewise, for that of the kernel."""
+FP32_OF_WEIGHT = ((2**17, 36), (2**16, 20), (2**15, 9))
+"""Likewise, for that of the kernel; smaller products take less time than handing them over does."""
 FP32_POINTWISE_PIXELS, FP32_POINTWISE_PRODUCTS = 20, 2e7
 """In fp32 a 1x1 kernel is a linear layer up to so many pixels, and over more of them up to so many products."""
 
@@ -106,9 +106,9 @@ def ways_in_fp32(stride: int, out_channels: int, images: torch.Size) -> Ways:
     if stride == 2:
         return Ways(forward, "torch" if of_images == "torch" else "strided", of_weight)
     if images[0] * weights >= FP32_WORTH:
-        of_weight = "torch" if of_weight == "torch" else "taps"
         if _is_narrow(images):
-            forward = of_images = "narrow"
+            return Ways("narrow", "narrow", "taps")
+        of_weight = "torch" if of_weight == "torch" else "taps"
     return Ways(forward, of_images, of_weight)
 
 

@@ -22,7 +22,9 @@ WAYS = [
     # images, output channels, stride
     ((128, 512, 2, 3), 512, 1, ("narrow", "narrow", "taps")),
     ((128, 128, 2, 2), 128, 1, ("narrow", "narrow", "taps")),
-    ((32, 128, 2, 2), 128, 1, ("torch", "torch", "product")),
+    ((32, 128, 2, 2), 128, 1, ("torch", "torch", "torch")),
+    ((128, 128, 3, 3), 128, 1, ("torch", "torch", "torch")),
+    ((4, 256, 3, 3), 256, 1, ("product", "torch", "product")),
     ((4, 512, 2, 3), 512, 1, ("product", "product", "product")),
     ((32, 512, 4, 4), 512, 1, ("product", "product", "taps")),
     ((32, 512, 4, 5), 512, 1, ("product", "torch", "taps")),
@@ -33,7 +35,7 @@ WAYS = [
     ((128, 256, 7, 8), 512, 2, ("product", "strided", "product")),
     ((128, 256, 8, 10), 512, 2, ("product", "torch", "product")),
     ((128, 128, 6, 6), 256, 2, ("product", "torch", "product")),
-    ((128, 64, 6, 6), 128, 2, ("torch", "torch", "product")),
+    ((128, 64, 6, 6), 128, 2, ("torch", "torch", "torch")),
     ((128, 64, 8, 8), 128, 2, ("torch", "torch", "torch")),
     ((128, 32, 2, 2), 512, 1, ("torch", "torch", "torch")),
 ]
