@@ -130,9 +130,7 @@ def main() -> None:
     command += " --layers" if given.layers else ""
     print(heading(f"{command}, {torch.get_num_threads()} threads").partition("\n")[0], end="\n\n")
     if given.layers:
-        print(
-            "| batch | layer | output | torch's, ms: forward, all | ours | all | forward, of images, of weight |"
-        )
+        print("| batch | layer | output | torch's, ms: forward, all | ours | all | forward, images, weight |")
         print("|---:|---|---|---:|---:|---:|---|")
         for batch, layer, output in product(BATCHES, LAYERS, OUTPUTS):
             row = layer_row(batch, *layer, output, given.precision, given.rounds)
