@@ -59,7 +59,7 @@ class SmallMapConv2d(nn.Conv2d):
         """Return in which format it may be a product; None: nothing is in other formats and layouts."""
         under_autocast = torch.is_autocast_enabled("cpu")
         dtype = torch.get_autocast_dtype("cpu") if under_autocast else torch.float32
-        plain = images.dtype is self.weight.dtype is torch.float32
+        plain = images.dtype is self.weight.dtype is torch.float32 and images.device.type == "cpu"
         return dtype if dtype in self.formats and (plain or under_autocast) and _fit(images) else None
 
     def _linear(self, images: Tensor) -> Tensor:
@@ -100,7 +100,8 @@ def quicken_small_maps(model: nn.Module) -> list[str]:
 
 def _fit(images: Tensor) -> bool:
     """Return whether unfolding copies rows of channels; a contiguous network is torch's and stays so."""
-    return not images.is_contiguous() or images.is_contiguous(memory_format=torch.channels_last)
+    contiguous = images.is_contiguous() and not images.is_contiguous(memory_format=torch.channels_last)
+    return images.ndim == 4 and not contiguous
 
 
 def _supports(instructions: str) -> bool:

@@ -210,3 +210,12 @@ def test_nothing_is_linear_where_ways_are_torchs(monkeypatch):
     assert Ways("torch", "torch", "torch") == TORCHS
     for one, two in zip(passed(conv, images, bf16=False), passed(plain, images, bf16=False), strict=True):
         assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_one_image_without_a_batch_is_torchs(kernel):
+    conv = nn.Conv2d(512, 512, kernel, padding=kernel // 2)
+    plain = copy.deepcopy(conv)
+    assert quicken_small_maps(nn.Sequential(conv)) == ["0"]
+    image = torch.randn(512, 3, 2).transpose(1, 2)  # in neither layout
+    assert torch.equal(conv(image), plain(image))
