@@ -170,4 +170,5 @@ def test_a_trial_trains_with_it_and_its_weights_load_without_it(monkeypatch):
     plain = build_backbone(config.backbone, 4, (32, 32), 3)
     plain.load_state_dict(trial.model.state_dict())
     batch = next(trial.batches.evaluate(np.arange(8))).images
-    assert torch.allclose(plain.eval()(batch), trial.model.eval()(batch), atol=1e-5)
+    wanted, got = plain.eval()(batch), trial.model.eval()(batch)  # in the thousands; layers round otherwise
+    assert (got - wanted).norm() < 1e-4 * wanted.norm()
