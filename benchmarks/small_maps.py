@@ -23,7 +23,7 @@ from benchmarks.kernels import compared, timed
 from benchmarks.table import heading
 from trainable.host_memory import keep_freed_memory
 from trainable.precision import PrecisionName
-from trainable.small_map_ways import TORCHS, is_linear, ways_in_bf16, ways_in_fp32
+from trainable.small_map_ways import TORCHS, ways_of
 from trainable.small_maps import SmallMapConv2d, quicken_small_maps
 
 NETWORKS = ("resnet10t", "resnet18", "resnet50", "mobilenetv3_small_050", "efficientnet_b0", "convnext_atto")
@@ -75,17 +75,16 @@ def layer_row(
     shape = torch.Size((batch, channels, height * stride, width * stride))
     if batch * height * width * channels * out_channels * size * size > MOST_PRODUCTS:
         return None
-    taken = _taken(size, stride, out_channels, shape, precision)
-    if taken is None:
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    ways = ways_of(dtype, size, stride, out_channels, shape)
+    if ways == TORCHS:
         return None
     images = torch.randn(shape).to(memory_format=torch.channels_last).requires_grad_()
     plain = nn.Conv2d(channels, out_channels, size, stride, size // 2, bias=False)
     plain = plain.to(memory_format=torch.channels_last)
     quick = copy.deepcopy(plain)
     quicken_small_maps(nn.Sequential(quick))
-    upstream = torch.randn_like(plain(images))
-    if precision == "bf16":
-        upstream = upstream.bfloat16()
+    upstream = torch.randn_like(plain(images)).to(dtype)
 
     def passed(conv: nn.Conv2d, *, back: bool) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"), torch.set_grad_enabled(back):
@@ -101,21 +100,8 @@ def layer_row(
     layer = f"{size}x{size}, {channels} to {out_channels}{', stride 2' if stride == 2 else ''}"
     return (
         f"| {batch} | {layer} | {height}x{width} | {torchs_forward:.2f}, {torchs:.2f} "
-        f"| {forward:.2f}, {ours:.2f} | {torchs / ours:.2f}x | {taken} |"
+        f"| {forward:.2f}, {ours:.2f} | {torchs / ours:.2f}x | {', '.join(astuple(ways))} |"
     )
-
-
-def _taken(
-    kernel: int, stride: int, out_channels: int, images: torch.Size, precision: PrecisionName
-) -> str | None:
-    """Return how a layer is computed, None where that is torch's own way."""
-    if kernel == 1 and precision == "fp32":
-        return "linear" if stride == 1 and is_linear(out_channels, images) else None
-    if precision == "fp32":
-        ways = ways_in_fp32(stride, out_channels, images)
-    else:
-        ways = ways_in_bf16(kernel, stride, out_channels, images)
-    return None if ways == TORCHS else ", ".join(astuple(ways))
 
 
 def main() -> None:

@@ -11,14 +11,14 @@ from typing import Literal
 
 import torch
 
-Forward = Literal["torch", "product", "narrow"]
-OfImages = Literal["torch", "product", "narrow", "strided"]
-OfWeight = Literal["torch", "product", "taps"]
+Forward = Literal["torch", "product", "narrow", "linear"]
+OfImages = Literal["torch", "product", "narrow", "strided", "linear"]
+OfWeight = Literal["torch", "product", "taps", "linear"]
 
 
 @dataclass(frozen=True)
 class Ways:
-    """How a convolution and its gradients are computed.
+    """How a convolution and its gradients are computed; all three `linear`: as a linear layer of each pixel.
 
     Attributes:
         forward: By torch, as a product of unfolded images, or by `narrow_maps.convolved`.
@@ -32,7 +32,7 @@ class Ways:
     of_weight: OfWeight
 
 
-TORCHS = Ways("torch", "torch", "torch")
+TORCHS, LINEAR = Ways("torch", "torch", "torch"), Ways("linear", "linear", "linear")
 
 FEW_PIXELS = {1: 20, 2: 64}
 """In bf16, most output pixels, by stride, for which the gradient of a 3x3 kernel is faster as a product. Up to
@@ -60,6 +60,15 @@ FP32_OF_WEIGHT = ((2**17, 36), (2**16, 20), (2**15, 9))
 """Likewise, for that of the kernel; smaller products take less time than handing them over does."""
 FP32_POINTWISE_PIXELS, FP32_POINTWISE_PRODUCTS = 20, 2e7
 """In fp32 a 1x1 kernel is a linear layer up to so many pixels, and over more of them up to so many products."""
+
+
+def ways_of(dtype: torch.dtype, kernel: int, stride: int, out_channels: int, images: torch.Size) -> Ways:
+    """Return the ways of a convolution in `dtype`, bf16 or fp32; the rest is as `ways_in_bf16` takes it."""
+    if dtype is torch.bfloat16:
+        return ways_in_bf16(kernel, stride, out_channels, images)
+    if kernel == 3:
+        return ways_in_fp32(stride, out_channels, images)
+    return LINEAR if stride == 1 and is_linear(out_channels, images) else TORCHS
 
 
 def ways_in_bf16(kernel: int, stride: int, out_channels: int, images: torch.Size) -> Ways:
@@ -135,4 +144,13 @@ def _few(bounds: tuple[tuple[int, int], ...], weights: int, pixels: int) -> bool
     return any(weights >= least and pixels <= most for least, most in bounds)
 
 
-__all__ = ["TORCHS", "Ways", "is_linear", "output_size", "ways_in_bf16", "ways_in_fp32"]
+__all__ = [
+    "LINEAR",
+    "TORCHS",
+    "Ways",
+    "is_linear",
+    "output_size",
+    "ways_in_bf16",
+    "ways_in_fp32",
+    "ways_of",
+]

@@ -14,13 +14,12 @@ from trainable import narrow_maps
 from trainable.processor import is_intel_avx512
 from trainable.quick_convolution import torchs_gradient, turned_into
 from trainable.small_map_ways import (
+    LINEAR,
     NARROWEST,
     TORCHS,
     Ways,
-    is_linear,
     output_size,
-    ways_in_bf16,
-    ways_in_fp32,
+    ways_of,
 )
 
 
@@ -38,15 +37,10 @@ class SmallMapConv2d(nn.Conv2d):
         dtype = self._format(images)
         if dtype is None:
             return super().forward(images)
-        kernel, stride = self.kernel_size[0], self.stride[0]
-        if dtype is torch.bfloat16:
-            ways = ways_in_bf16(kernel, stride, self.out_channels, images.shape)
-        elif kernel == 3:
-            ways = ways_in_fp32(stride, self.out_channels, images.shape)
-        elif stride == 1 and is_linear(self.out_channels, images.shape):
+        stride = self.stride[0]
+        ways = ways_of(dtype, self.kernel_size[0], stride, self.out_channels, images.shape)
+        if ways == LINEAR:
             return self._linear(images)
-        else:
-            ways = TORCHS
         if ways == TORCHS or (ways.forward == "torch" and not torch.is_grad_enabled()):
             return super().forward(images)
         with torch.autocast("cpu", enabled=False):
